@@ -1,0 +1,28 @@
+"""What every test stands on: a clean environment, and hypothesis set up for here and for CI."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, configuration, settings
+
+# No deadline: a commit waits for the disk. In CI the examples are the same every time, and nothing is kept.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+settings.register_profile("thorough", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "here"))
+configuration.set_hypothesis_home_dir(Path(__file__).resolve().parent.parent / ".hypothesis")
+
+for name in [name for name in os.environ if name.startswith("DURABLE_")]:
+    # A developer's own settings must not decide a test; nor those of the children it starts.
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_journal_left_behind():
+    """A test writes to its own tmp_path. One that forgets leaves a runs.db where pytest was started."""
+    start = Path.cwd()
+    before = set(start.glob("*.db*"))
+    yield
+    left = sorted(str(path) for path in set(start.glob("*.db*")) - before)
+    assert not left, f"a test wrote {left}: give it a journal in tmp_path"
