@@ -1,0 +1,49 @@
+"""The time, injected: everything that reads a clock or waits does it through `clock()`, so no test has to sleep."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+
+
+class Clock:
+    """The machine's clock. Subclass it and hand it to `use_clock` to govern time in a test."""
+
+    def now(self) -> int:
+        """The time in whole microseconds since the Unix epoch, as the journal records it."""
+        return time.time_ns() // 1000
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; ends at once when a signal handler raises (Ctrl-C)."""
+        time.sleep(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Wait without blocking the event loop; ends at once when the asyncio task is cancelled."""
+        await asyncio.sleep(seconds)
+
+
+_clock = Clock()
+
+
+def clock() -> Clock:
+    """The clock in force in this process."""
+    return _clock
+
+
+@contextmanager
+def use_clock(replacement: Clock) -> Iterator[Clock]:
+    """Put `replacement` in force for the block, in every thread of the process."""
+    global _clock  # noqa: PLW0603 - one clock a process is the point
+    before, _clock = _clock, replacement
+    try:
+        yield replacement
+    finally:
+        _clock = before
+
+
+def as_datetime(microseconds: int) -> datetime:
+    """A journal timestamp as an aware UTC datetime."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, tz=timezone.utc)

@@ -1,0 +1,86 @@
+"""The journals this process has open: one object a file, closed at exit, abandoned in a forked child."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from pathlib import Path
+
+from durable.errors import ConfigurationError
+from durable.journal.records import Journal
+
+_open: dict[str, tuple[Journal, tuple[int, int]]] = {}
+_lock = threading.Lock()
+
+
+def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
+    """The journal at `path`, opened or created once a process.
+
+    A file that was deleted or replaced since it was opened is opened anew.
+
+    Args:
+        path: the file; relative to the working directory.
+        durability: ``"power"`` or ``"process"``.
+
+    Raises:
+        JournalError: whatever is wrong with the file; the subclass says.
+        ConfigurationError: it is already open with another durability.
+    """
+    file = Path(os.path.realpath(os.path.expanduser(path)))
+    with _lock:
+        known = _open.get(str(file))
+        if known is not None and known[1] == _identity(file):
+            journal = known[0]
+            if journal.durability != durability:
+                raise ConfigurationError(
+                    f"{file}: open with durability={journal.durability!r}, asked for {durability!r}. "
+                    "Call durable.configure(durability=...) before the first flow or task"
+                )
+            return journal
+        if known is not None:
+            known[0].abandon()
+        journal = Journal(file, durability)
+        _open[str(file)] = journal, _identity(file)
+        return journal
+
+
+def close_journals() -> None:
+    """Checkpoint and close every open journal. Runs by itself at exit; the next flow or task opens them again."""
+    with _lock:
+        while _open:
+            _open.popitem()[1][0].close()
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_dev, status.st_ino
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    for journal, _ in _open.values():
+        journal.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for journal, _ in _open.values():
+        journal.after_fork_in_parent()
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    for journal, _ in _open.values():
+        journal.after_fork_in_child()
+    _open.clear()
+    _lock.release()
+
+
+atexit.register(close_journals)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

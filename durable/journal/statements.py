@@ -1,0 +1,116 @@
+"""Every SQL statement the engine runs, each with a name and a sentence. Layout and life cycle: schema/journal.sql."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# A process lifetime introduces itself, once, with its first write.
+ADD_PROCESS: Final = """
+INSERT INTO process (pid, host, started_at, python, durable, sqlite, durability, command, folder)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# A flow's function, unless it is known.
+ADD_FLOW: Final = "INSERT INTO flow (key, name, function) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+FIND_FLOW: Final = "SELECT id FROM flow WHERE key = ?"
+
+# A task's function in one version of its source, unless it is known.
+ADD_TASK: Final = """
+INSERT INTO task (key, source, name, function, tags, parts) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+FIND_TASK: Final = "SELECT id FROM task WHERE key = ? AND source = ?"
+
+# A flow run begins. If its idempotency key was just taken by another process, nothing is inserted.
+ADD_FLOW_RUN: Final = """
+INSERT INTO flow_run (key, flow_id, parent_flow_run_id, parent_task_run_id, process_id, state, at, parameters,
+                      parameters_digest, idempotency_key, tags)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+
+# What happens to a flow run next, with or without a result written just before in the same transaction.
+ADD_FLOW_STATE: Final = """
+INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL, ?)"""
+ADD_FLOW_STATE_WITH_RESULT: Final = """
+INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message)
+VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
+
+# A task run starts: the row is its first transition.
+ADD_TASK_RUN: Final = """
+INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+
+# What happens to a task run next: without a result, with one written just before, with another run's.
+ADD_TASK_STATE: Final = """
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL, ?)"""
+ADD_TASK_STATE_WITH_RESULT: Final = """
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
+VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
+ADD_CACHED_STATE: Final = """
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
+VALUES (last_insert_rowid(), 1, ?, ?, ?, ?, NULL)"""
+
+# The bytes a run returned or raised.
+ADD_RESULT: Final = "INSERT INTO result (format, checksum, cache_key, expires_at, payload) VALUES (?, ?, ?, ?, ?)"
+FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload FROM result WHERE id = ?"
+
+# The newest result under a cache key, with the arguments it was computed from, to be compared on a hit.
+FIND_CACHED: Final = """
+SELECT o.id, o.expires_at, t.inputs
+FROM result AS o
+JOIN task_run_state AS s ON s.result_id = o.id AND s.state = 7
+JOIN task_run AS t ON t.id = s.task_run_id
+WHERE o.cache_key = ? ORDER BY o.id DESC LIMIT 1"""
+
+# Where task runs stand now: one by its identity, or the next of a flow run in the order they began.
+_TASK_RECORD: Final = """
+SELECT t.id, t.key, t.task_id, coalesce(s.seq, 0), coalesce(s.state, t.state), coalesce(s.at, t.at), s.result_id
+FROM task_run AS t
+LEFT JOIN task_run_state AS s
+    ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+"""
+FIND_TASK_RUN: Final = _TASK_RECORD + "WHERE t.key = ?"
+NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
+
+NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_run_id = ?"
+
+# How many failed attempts a task run has on record since a given result: its retry budget spent.
+COUNT_RETRIES: Final = "SELECT count(*) FROM task_run_state WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"
+
+# The source a task run's function had when it was recorded.
+FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
+
+# Where flow runs stand now: by id, by idempotency key, or the unfinished ones of one call, newest first.
+_FLOW_RECORD: Final = """
+SELECT r.id, r.key, r.at, coalesce(s.seq, 0), coalesce(s.state, r.state), coalesce(s.at, r.at), s.result_id,
+       p.pid, p.host, p.started_at
+FROM flow_run AS r
+LEFT JOIN flow_run_state AS s
+    ON s.flow_run_id = r.id AND s.seq = (SELECT max(seq) FROM flow_run_state WHERE flow_run_id = r.id)
+JOIN process AS p ON p.id = coalesce(s.process_id, r.process_id)
+"""
+FIND_FLOW_RUN: Final = _FLOW_RECORD + "WHERE r.key = ?"
+# A person's choice of run: at most two, to tell one from several.
+CHOOSE_FLOW_RUN: Final = """
+SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%' LIMIT 2"""
+FIND_FLOW_RUN_BY_IDEMPOTENCY_KEY: Final = _FLOW_RECORD + "WHERE r.flow_id = ? AND r.idempotency_key = ?"
+UNFINISHED_FLOW_RUNS: Final = (
+    _FLOW_RECORD
+    + """WHERE r.flow_id = ? AND r.parameters_digest = ? AND r.parent_flow_run_id IS NULL AND r.idempotency_key IS NULL
+  AND coalesce(s.state, r.state) NOT IN (7, 8, 14) ORDER BY r.id DESC LIMIT 50"""
+)
+
+# The newest failure recorded for a flow run: task failures before it get a new chance.
+LAST_FAILURE: Final = "SELECT coalesce(max(result_id), 0) FROM flow_run_state WHERE flow_run_id = ? AND state IN (3, 6, 10, 11)"
+
+# When anything was last recorded under a flow run. A long run's last hundred task runs speak for it.
+LAST_RECORD: Final = """
+SELECT max(at) FROM (
+    SELECT max(at) AS at FROM flow_run_state WHERE flow_run_id = ?1
+    UNION ALL SELECT at FROM flow_run WHERE id = ?1
+    UNION ALL SELECT max(t.at, coalesce((SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id), 0))
+    FROM (SELECT id, at FROM task_run WHERE flow_run_id = ?1 ORDER BY id DESC LIMIT 100) AS t)"""
+
+# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took.
+COUNT_RESTORED: Final = """
+WITH RECURSIVE family(id) AS (
+    VALUES (?) UNION ALL SELECT r.id FROM flow_run AS r JOIN family ON r.parent_flow_run_id = family.id)
+SELECT count(*), coalesce(sum(max(0, s.at - t.at)), 0)
+FROM family JOIN task_run AS t ON t.flow_run_id = family.id
+JOIN task_run_state AS s ON s.task_run_id = t.id AND s.state IN (7, 8)"""

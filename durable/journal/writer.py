@@ -1,0 +1,261 @@
+"""The one connection of this process that writes to a journal: group commit, checkpoints, and when to stop.
+
+Contract with the caller. `commit(entry)` returns when the entry is in the file, as durably as the entry asks; the caller
+may then tell its own caller. `commit_soon(entry, loop)` gives a future for the same promise. An error means the entry
+may or may not be in the file (`JournalFailed`) or is not (`JournalBusy`).
+
+Rules:
+
+1. Whoever holds the lock commits everything that is queued, for everybody: threads that need durability at once share a
+   transaction, and so do the coroutines of one event loop turn. Each still waits for the commit that covers its entry.
+2. A transaction is synced if any entry in it asks for it. In a write-ahead log what survives a power cut is always a
+   prefix of the commits, so a start committed without a sync is covered by the next completion's.
+3. After any SQLite error but a busy BEGIN the outcome is unknown, so the journal is poisoned: it writes nothing more,
+   and its connection is left alone, for closing it would checkpoint.
+4. Checkpoints happen here only, on purpose, in RESTART mode, which holds the write lock: SQLite 3.7.0 to 3.51.2 may
+   corrupt the file when one connection resets the log while another checkpoints (fixed in 3.51.3, 3.50.7, 3.44.6).
+   RESTART also leaves the log at its length, so that the next fsync need not grow it.
+5. A connection never crosses a fork. The child abandons it, unclosed; forks wait for a commit under way.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from durable.errors import JournalBusy, JournalFailed
+from durable.journal import opening
+
+BUSY_SECONDS: Final = 60  # how long the write lock may be somebody else's before JournalBusy
+CHECKPOINT_BYTES: Final = 16 << 20
+_FRAME: Final = 4096 + 24  # a page in the log, with its header
+_FRAMES_A_COMMIT: Final = 5  # b-tree pages a small transaction touches, roughly
+_BATCH: Final = 1000  # entries in one transaction at most, so that followers do not wait for ever
+
+Statement = tuple[str, tuple[Any, ...]]
+
+
+class Entry:
+    """Something to be recorded in one transaction: its statements, and after the commit the first one's rowid."""
+
+    __slots__ = ("done", "error", "rowid", "statements", "synced")
+
+    def __init__(self, synced: bool, *statements: Statement) -> None:  # noqa: FBT001 - hot path: no keyword matching
+        self.statements = statements
+        self.synced = synced
+        self.rowid = 0
+        self.done = False
+        self.error: JournalBusy | JournalFailed | None = None
+
+
+class Writer:
+    """The write side of an open journal. One a file and process; safe to use from any thread."""
+
+    def __init__(self, path: Path, durability: str) -> None:
+        self.path = path
+        self.durability = durability
+        self.commits = 0  # transactions committed
+        self.synced_commits = 0  # of those, the ones that waited for an fsync
+        self.checkpoints = 0
+        self._power = durability == "power"
+        self._connection = opening.connect(path)
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+        self._full = False
+        self._lock = threading.Lock()
+        self._queue: deque[Entry] = deque()
+        self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
+        self._log_bytes = 0
+        self._poison: sqlite3.Error | None = None
+        self._closed = False
+
+    def commit(self, entry: Entry) -> int:
+        """Record `entry`; returns the rowid of its first statement once it is as durable as it asks.
+
+        Raises:
+            JournalFailed: the outcome is unknown, and the journal is poisoned.
+            JournalBusy: another process kept the write lock; nothing was written.
+        """
+        self._queue.append(entry)
+        with self._lock:
+            if not entry.done:
+                self._commit_queue((entry,))
+        if entry.error is not None:
+            raise entry.error
+        return entry.rowid
+
+    def commit_soon(self, entry: Entry, loop: Any) -> Any:
+        """Like `commit`, from a coroutine: a future of `loop`, resolved by the one commit of this loop turn."""
+        future = loop.create_future()
+        turn = self._turns.get(loop)
+        if turn is None:
+            turn = self._turns[loop] = []
+            loop.call_soon(self._commit_turn, loop)
+        turn.append((entry, future))
+        return future
+
+    def _commit_turn(self, loop: Any) -> None:
+        turn = self._turns.pop(loop)
+        entries = [entry for entry, _ in turn]
+        self._queue.extend(entries)
+        with self._lock:
+            while not entries[-1].done:
+                self._commit_queue(entries)
+        for entry, future in turn:
+            if future.done():
+                continue
+            if entry.error is None:
+                future.set_result(entry.rowid)
+            else:
+                future.set_exception(entry.error)
+
+    def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
+        """Run a query and return all its rows (list of tuples)."""
+        with self._lock:
+            self._check_usable()
+            try:
+                return self._connection.execute(sql, parameters).fetchall()
+            except sqlite3.Error as error:
+                raise self._poisoned(error) from error
+
+    def _commit_queue(self, mine: Sequence[Entry]) -> None:
+        """Commit what is queued, `mine` and everybody's, as one transaction. The lock is held."""
+        batch: list[Entry] = []
+        queue = self._queue
+        while queue and len(batch) < _BATCH:
+            batch.append(queue.popleft())
+        changes = self._connection.total_changes
+        try:
+            self._check_usable()
+            synced = self._power and any(entry.synced for entry in batch)
+            self._begin(synced)
+            self._write(batch)
+        except (JournalFailed, JournalBusy) as error:
+            for entry in batch:
+                entry.error, entry.done = error, True
+        except BaseException:
+            # A signal handler raised in here (Ctrl-C): the leader goes, its followers must not be forgotten.
+            committed = not self._connection.in_transaction and self._connection.total_changes > changes
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            for entry in batch:
+                entry.done = committed
+            if not committed:
+                queue.extendleft(entry for entry in reversed(batch) if entry not in mine)
+            raise
+
+    def _begin(self, synced: bool) -> None:  # noqa: FBT001 - hot path
+        execute = self._connection.execute
+        try:
+            if synced is not self._full:
+                execute("PRAGMA synchronous = FULL" if synced else "PRAGMA synchronous = NORMAL")
+                self._full = synced
+            for _ in range(BUSY_SECONDS * 1000 // opening.BUSY_TIMEOUT_MS):
+                try:
+                    execute("BEGIN IMMEDIATE")
+                except sqlite3.OperationalError as error:
+                    if "locked" not in str(error):
+                        raise
+                else:
+                    return
+        except sqlite3.Error as error:
+            raise self._poisoned(error) from error
+        raise JournalBusy(
+            str(self.path),
+            f"another process has held the write lock for {BUSY_SECONDS} s. Find it with `fuser {self.path}`; "
+            "nothing was written, run the same command again",
+        )
+
+    def _write(self, batch: list[Entry]) -> None:
+        execute = self._connection.execute
+        size = 0
+        try:
+            for entry in batch:
+                first = True
+                for sql, parameters in entry.statements:
+                    cursor = execute(sql, parameters)
+                    if first:
+                        entry.rowid = cursor.lastrowid or 0
+                        size += len(parameters[-1]) if type(parameters[-1]) is bytes else 0
+                        first = False
+            execute("COMMIT")
+        except sqlite3.Error as error:
+            raise self._poisoned(error) from error
+        for entry in batch:
+            entry.done = True
+        self.commits += 1
+        self.synced_commits += self._full
+        self._log_bytes += _FRAMES_A_COMMIT * _FRAME + size
+        if self._log_bytes > CHECKPOINT_BYTES:
+            self._checkpoint("RESTART")
+
+    def _checkpoint(self, mode: str) -> None:
+        """Move the log into the file. If a reader is in the way it is tried again later, not waited for."""
+        try:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            self._connection.execute(f"PRAGMA busy_timeout = {opening.BUSY_TIMEOUT_MS}")
+        except sqlite3.Error as error:
+            raise self._poisoned(error) from error
+        self.checkpoints += 1
+        self._log_bytes = 0
+
+    def _check_usable(self) -> None:
+        if self._poison is not None:
+            raise self._poisoned(self._poison)
+        if self._closed:
+            raise JournalFailed(str(self.path), "the journal is closed")
+
+    def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
+        if self._poison is None:
+            self._poison = error
+            _leak(self._connection)
+        return JournalFailed(
+            str(self.path),
+            f"a write failed ({error}), so what the file holds is unknown and this process writes no more to it. "
+            "Nothing recorded before is lost: mend the cause and run the same command again",
+        )
+
+    def close(self) -> None:
+        """Checkpoint, give the log's space back and close. A poisoned journal is left as it is (rule 3)."""
+        with self._lock:
+            if self._closed or self._poison is not None:
+                self._closed = True
+                return
+            self._closed = True
+            try:
+                self._checkpoint("TRUNCATE")
+            except JournalFailed:
+                return
+            self._connection.close()
+
+    def abandon(self) -> None:
+        """Write no more, and leave the connection alone: its file was deleted or replaced under it."""
+        with self._lock:
+            self._closed = True
+            _leak(self._connection)
+
+    def before_fork(self) -> None:
+        """Wait for a commit under way: SQLite's own locks must be free in the child."""
+        self._lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Abandon the parent's connection without closing it (rule 5)."""
+        self._closed = True
+        _leak(self._connection)
+        self._lock.release()
+
+
+def _leak(connection: sqlite3.Connection) -> None:
+    """Make sure that no garbage collector closes `connection`: it belongs to another process, or is past trusting."""
+    import ctypes  # needed in a forked child or after a disk error only
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
