@@ -1,0 +1,217 @@
+"""The canonical form: bytes that are equal for equal values, in every process and on every Python.
+
+The same MessagePack and codes as a recorded value, so that it can be shown, with what identity needs besides: dicts
+and sets in the order of their encoded keys, one NaN, long leaves as digests, and functions and classes by name.
+``-0.0`` stays unlike ``0.0``, ``1`` unlike ``True`` unlike ``1.0``, ``(1, 2)`` unlike ``[1, 2]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
+from operator import ne
+from types import NoneType
+from typing import Any
+
+import msgspec
+from xxhash import xxh3_128_digest
+
+from durable.codec import arrays, callables, containers, exceptions, frames, leaves, objects, scalars, tables
+from durable.codec import extensions as x
+from durable.codec.classes import kind_of, name_of
+from durable.codec.walker import NATIVE, Handler, Refused, Walker, extension, pack, packed, per_class
+from durable.errors import Unhashable
+
+LEAF_LIMIT = leaves.LEAF_LIMIT
+ARGUMENT_LIMIT = 1024
+
+# The longest string whose encoding is within both limits whatever its characters.
+_SHORT = LEAF_LIMIT // 4 - 1
+_FEW = 16
+_SIZED = frozenset({str, bytes})
+
+
+HANDLERS: dict[type, Handler] = {
+    **scalars.HANDLERS,
+    **containers.HANDLERS,
+    **callables.HANDLERS,
+    exceptions.Unrecorded: exceptions.write_unrecorded,
+    str: leaves.write_str,
+    bytes: leaves.write_bytes,
+    bytearray: leaves.write_bytearray,
+    float: leaves.write_float,
+    complex: leaves.write_complex,
+}
+_IN_PLACE_OF: dict[Handler, Handler] = {
+    arrays.write_array: leaves.write_array,
+    arrays.write_scalar: leaves.write_numpy_scalar,
+    tables.write_polars: leaves.write_polars,
+    tables.write_arrow: leaves.write_arrow,
+    frames.write_frame: leaves.write_pandas,
+}
+
+
+def write_model(value: Any, walker: Walker, depth: int) -> Any:
+    """A pydantic model; which fields were given does not count, as it does not in ``==``."""
+    return objects.write_model(value, walker, depth, fields_set=False)
+
+
+def write_exception(value: BaseException, walker: Walker, depth: int) -> Any:
+    """An exception by its class, args and attributes; where it was raised does not count."""
+    parts = {"args": list(value.args), "state": {k: v for k, v in value.__dict__.items() if k != exceptions.TRACEBACK}}
+    return extension(x.EXCEPTION, [*walker.named(type(value)), "", walker.fields(parts.items(), value, depth)])
+
+
+@per_class
+def rule_for(cls: type) -> Handler | None:
+    """The rule for a class that is not in the table, or None. A class's own ``__durable_key__`` wins."""
+    if callable(getattr(cls, "__durable_key__", None)):
+        return callables.write_keyed
+    if issubclass(cls, type):
+        return callables.write_class
+    kind = kind_of(cls)
+    if kind == x.EXCEPTION:
+        return write_exception
+    if kind is not None:
+        return write_model if kind == x.MODEL else objects.WRITERS[kind]
+    found = arrays.find(cls) or tables.find(cls) or frames.find(cls)
+    return None if found is None else _IN_PLACE_OF.get(found, found)
+
+
+def _packed_key(item: tuple[Any, Any]) -> bytes:
+    return pack(item[0])
+
+
+def _is_plain(items: list[Any]) -> bool:
+    """Whether msgspec can be handed these as they are: native, no NaN, nothing long. At C speed for many."""
+    if len(items) > _FEW:
+        if not NATIVE.issuperset(map(type, items)) or any(map(ne, items, items)):
+            return False
+        return all(len(item) <= _SHORT for item in items if type(item) in _SIZED)
+    for item in items:
+        cls = type(item)
+        if cls is str or cls is bytes:
+            if len(item) > _SHORT:
+                return False
+        elif cls not in NATIVE or item != item:  # noqa: PLR0124  # the test for NaN
+            return False
+    return True
+
+
+class Canonical(Walker):
+    """The walk for identities."""
+
+    __slots__ = ()
+
+    handlers = HANDLERS
+    find = staticmethod(rule_for)
+    name = staticmethod(name_of)
+    plain = frozenset({NoneType, bool, int})
+    plain_when_careful = frozenset({NoneType, bool})
+
+    def sequence(self, value: Iterable[Any], owner: object, depth: int) -> Any:
+        items = value if isinstance(value, list) else [*value]
+        return items if not self.careful and _is_plain(items) else super().sequence(items, owner, depth)
+
+    def mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
+        if not self.plain_keys(value, depth):
+            return self.pairs(value, depth)
+        if len(value) > 1:
+            value = dict(sorted(value.items(), key=_packed_key))
+        if not self.careful and _is_plain([*value.values()]):
+            return value if type(value) is dict else dict(value)
+        return super().mapping(value, depth)
+
+    def plain_keys(self, value: Mapping[Any, Any], depth: int) -> bool:
+        if not self.careful and _is_plain([*value]):
+            return True
+        return NATIVE.issuperset(map(type, value)) and all(self.walk(key, depth) is key for key in value)
+
+    def pairs(self, value: Mapping[Any, Any], depth: int) -> Any:
+        flat = [packed(part) for part in self.flat(value, depth)]
+        ordered = sorted(zip(flat[::2], flat[1::2], strict=True))
+        return extension(x.DICT, [msgspec.Raw(part) for part in chain.from_iterable(ordered)])
+
+    def elements(self, value: Iterable[Any], depth: int) -> Any:
+        return [msgspec.Raw(part) for part in sorted(map(packed, super().elements(value, depth)))]
+
+
+def canonical(value: Any, root: str) -> bytes:
+    """The canonical bytes of a value. Long leaves are digests; the whole is not otherwise bounded.
+
+    Args:
+        value: what counts.
+        root: the name the path in an error begins with, an argument's name say.
+
+    Raises:
+        Unhashable: something in it has no canonical form; names the path and what to do.
+    """
+    try:
+        return pack(Canonical().walk(value, 0))
+    except (OverflowError, UnicodeEncodeError):
+        pass
+    except (Refused, RecursionError, ValueError) as error:
+        raise _unhashable(error, value, root) from None
+    try:
+        return packed(Canonical(careful=True).walk(value, 0))
+    except (Refused, RecursionError, ValueError, OverflowError) as error:
+        raise _unhashable(error, value, root) from None
+
+
+def _unhashable(error: Exception, value: Any, root: str) -> Unhashable:
+    refused = error if isinstance(error, Refused) else Refused(value, f"{type(error).__name__}: {str(error)[:200]}")
+    path, reason = refused.located(root)
+    name = root.partition(".")[0].partition("[")[0]
+    advice = (
+        "Make it a dataclass, give its class a __durable_key__() method that returns what it counts by, "
+        f"or leave it out with cache_policy=DEFAULT - {name!r}."
+    )
+    return Unhashable(path, refused.type_name, f"{reason}. {advice}")
+
+
+def canonical_items(
+    names: tuple[str, ...],
+    values: Sequence[Any],
+    on_unhashable: Callable[[str, Unhashable], None] | None = None,
+) -> bytes:
+    """The canonical bytes of bound arguments: a map in the given order, each value longer than 1024 bytes a digest.
+
+    Args:
+        names: the parameters, in declaration order.
+        values: what they are bound to.
+        on_unhashable: told each argument's name and error; the argument then counts by its type only.
+
+    Raises:
+        Unhashable: an argument has no canonical form, and `on_unhashable` is None. Its path begins with the name.
+    """
+    if len(names) != len(values):
+        raise ValueError(f"{len(names)} names for {len(values)} values")
+    if _is_plain(values if isinstance(values, list) else [*values]):
+        try:
+            return pack(dict(zip(names, values, strict=True)))
+        except (OverflowError, UnicodeEncodeError):
+            pass
+    items: dict[str, Any] = {}
+    for name, value in zip(names, values, strict=True):
+        try:
+            encoded = canonical(value, name)
+        except Unhashable as error:
+            if on_unhashable is None:
+                raise
+            on_unhashable(name, error)
+            encoded = type_only(value)
+        items[name] = msgspec.Raw(canonical_digest_abridged(encoded) if len(encoded) > ARGUMENT_LIMIT else encoded)
+    return pack(items)
+
+
+def canonical_digest_abridged(encoded: bytes) -> bytes:
+    """What stands for canonical bytes that are too long to keep: their xxh3_128 and their length."""
+    return pack(extension(x.DIGEST, ["value", xxh3_128_digest(encoded), len(encoded)]))
+
+
+def type_only(value: Any) -> bytes:
+    """What stands for an unhashable value that counts by its type."""
+    try:
+        return pack(extension(x.TYPE_ONLY, list(name_of(type(value)))))
+    except UnicodeEncodeError:
+        return pack(extension(x.TYPE_ONLY, [ascii(part) for part in name_of(type(value))]))
