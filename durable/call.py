@@ -1,0 +1,377 @@
+"""The life of one task call, as a passive object.
+
+Contract with its driver. A driver (see `durable.drivers`) runs the user's function and waits; a `Call` decides and
+composes what is recorded, and does neither. The driver calls `replay` once; then, until `done`, `started` and one of
+`returned` or `raised`, each followed by committing the entry it returned, if any. `enter` and `leave` enclose the body.
+When `raised` leaves `propagates` set, the driver re-raises the exception it holds; when not `done`, it waits `delay`
+seconds and goes round. `outcome` gives the end. `close` is called last, whatever happened.
+
+No method waits, sleeps, runs the user's task or knows whether the task is sync or async, so every policy exists once.
+
+Rules:
+
+1. What is returned or raised to the caller is committed first; the driver may not look at `outcome` before.
+2. A start is committed before the body runs.
+3. An error of durable's own is no failure of the task: it is recorded if it can be, never retried.
+4. Being interrupted (KeyboardInterrupt, SystemExit, cancellation) is a crash, not a failure: never retried here, and
+   run again by a resume.
+"""
+
+from __future__ import annotations
+
+from contextvars import Token
+from datetime import datetime, timezone
+from typing import Any
+
+from durable.clock import as_datetime, clock
+from durable.definitions import TaskDefinition
+from durable.errors import CodecError, JournalError, NotSerializable, TaskInterrupted, UnresolvedClass
+from durable.journal import Entry, Journal, Outcome, TaskRecord
+from durable.keys import where
+from durable.logs import task_log
+from durable.options import TaskOptions
+from durable.outcomes import (
+    interruption,
+    is_ours,
+    message_of,
+    of_exception,
+    of_value,
+    restore,
+    without_engine,
+)
+from durable.runs import FlowRun, Scope, current
+from durable.settings import interrupted_may_run
+from durable.states import (
+    AWAITING_RETRY,
+    CACHED,
+    COMPLETED,
+    CRASHED,
+    FAILED,
+    NOT_READY,
+    PENDING,
+    RETRYING,
+    RUNNING,
+    State,
+    StateKind,
+    StateType,
+    check_transition,
+)
+
+_IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
+_NOT_BEGUN = frozenset({PENDING, NOT_READY})
+
+
+class Call(Scope):
+    """One call of a task; also the scope of the calls its body makes.
+
+    Attributes:
+        definition: the task.
+        args, kwargs: the arguments, as given.
+        done: the call has its outcome.
+        propagates: the exception just raised is to be re-raised by the driver.
+        delay: seconds to wait before the next attempt.
+        kind: the newest state.
+        attempt: executions of the body by this process.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_cache_key",
+        "_failure",
+        "_inputs",
+        "_occurrence",
+        "_parent",
+        "_record",
+        "_retries",
+        "_return_state",
+        "_seq",
+        "_token",
+        "_unhashable",
+        "_value",
+        "args",
+        "attempt",
+        "definition",
+        "delay",
+        "done",
+        "error",
+        "kind",
+        "kwargs",
+        "message",
+        "propagates",
+    )
+
+    def __init__(
+        self,
+        definition: TaskDefinition,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Scope,
+        journal: Journal,
+        *,
+        return_state: bool = False,
+    ) -> None:
+        self._inputs, self._unhashable = definition.identity_inputs(args, kwargs)
+        key, self._occurrence = parent.identify(definition.key, self._inputs)
+        super().__init__(key, parent.flow_run, journal)
+        self.mark = parent.mark
+        self.definition = definition
+        self.args = args
+        self.kwargs = kwargs
+        self.done = False
+        self.propagates = False
+        self.delay = 0.0
+        self.kind: StateKind | None = None
+        self.message = ""
+        self.error: BaseException | None = None
+        self.attempt = 0
+        self._parent = parent
+        self._return_state = return_state
+        self._record: TaskRecord | None = None
+        self._begun: Entry | None = None
+        self._failure: Entry | None = None
+        self._retries = 0
+        self._seq = 0
+        self._cache_key: bytes | None = None
+        self._value: Any = None
+
+    # What a driver calls, in this order.
+
+    def replay(self) -> Entry | None:
+        """Look for a recorded outcome; sets `done` if there is one to give."""
+        parent, policy = self._parent, self.definition.policy
+        if parent.has_history:
+            record = parent.recorded(self.key)
+            if record is not None:
+                self._continue(record)
+        if not self.done and (policy.is_memo or policy.extras):
+            self._compute_cache_key()
+            if policy.is_memo and self._record is None:
+                return self._find_cached()
+        return None
+
+    def started(self) -> Entry | None:
+        """An attempt begins."""
+        self.attempt += 1
+        self.open()
+        if self._failure is not None:
+            return self._started_again()
+        if self._record is None:
+            flow_run = self.flow_run
+            self.kind = RUNNING
+            self._begun = self.journal.task_run_begins(
+                self.key,
+                self.definition.row(self.journal),
+                flow_run.id if flow_run is not None else None,
+                self._parent.row,
+                RUNNING,
+                self._occurrence,
+                self._inputs,
+            )
+            return self._begun
+        if self._record.state in _IN_FLIGHT:
+            return self._enters((CRASHED, "Its process died while it ran; found when the run was resumed."), (RUNNING, None))
+        return self._enters((RUNNING, None))
+
+    def enter(self) -> None:
+        """The body begins: calls made from here on are made in this task run."""
+        if self.row is None and self._begun is not None:
+            self.row = self._begun.rowid
+        self._token: Token[Scope | None] = current.set(self)
+
+    def leave(self) -> None:
+        """The body has ended."""
+        current.reset(self._token)
+
+    def returned(self, value: Any) -> Entry:
+        """The body returned `value`."""
+        definition = self.definition
+        self.done = True
+        outcome: Outcome | None = None
+        if definition.options.persist_result:
+            try:
+                format_, payload = of_value(value, definition.options.result_serializer, f"task {where(definition.fn)}")
+            except NotSerializable as error:
+                self.error = error
+                return self._ends(FAILED, message_of(error), of_exception(error))
+            outcome = Outcome(format_, payload, self._cache_key)
+        self._value = value
+        return self._ends(COMPLETED, None, outcome)
+
+    def raised(self, error: BaseException) -> Entry | None:
+        """The body raised `error`."""
+        without_engine(error)
+        if isinstance(error, JournalError):
+            self.done = self.propagates = True  # rule 3, and there is nothing to record it in
+            return None
+        if not isinstance(error, Exception):
+            self.done = self.propagates = True
+            return self._ends(CRASHED, interruption(error))
+        options = self.definition.options
+        if not is_ours(error) and self._retries < options.retries:
+            return self._fails_for_now(error, options)
+        self.done = True
+        self.error = error
+        self.propagates = not self._return_state
+        return self._ends(FAILED, message_of(error), of_exception(error))
+
+    def outcome(self) -> Any:
+        """The value, the exception (raised), or either as a `State`. Committed before this is called."""
+        if self._return_state:
+            return self.state()
+        if self.error is not None:
+            raise self.error
+        return self._value
+
+    def close(self) -> None:
+        """The call has ended; drop what only the body needed."""
+        self.args, self.kwargs = (), {}
+
+    # How it goes on.
+
+    def state(self) -> State[Any]:
+        """Where the call stands, with its value or exception."""
+        assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
+        data = self.error if self.error is not None else self._value
+        return State(self.kind, self.message, datetime.now(timezone.utc), self.key.hex(), data)
+
+    def recorded(self, key: bytes) -> TaskRecord | None:
+        """The record of a call made in this body. A retry looks its own calls up one by one: reading ahead would be stale."""
+        if not self.has_history:
+            return None
+        run: FlowRun | None = self.flow_run if self.attempt == 1 else None
+        return run.recorded(key) if run is not None and run.has_history else self.journal.find_task_run(key)
+
+    @property
+    def name(self) -> str:
+        """How people call this task run: the task's name and three digits of its id, as in Prefect 3."""
+        return f"{self.definition.name}-{self.key.hex()[:3]}"
+
+    def _continue(self, record: TaskRecord) -> None:
+        """The journal knows this call: give what it ended in, or make ready to run it again."""
+        definition, kind = self.definition, record.state
+        self._record, self.row, self.kind = record, record.id, kind
+        self._seq = record.seq
+        self.has_history = True
+        if kind.type is StateType.COMPLETED:
+            if definition.policy.reuses and record.result_id is not None and self._restore(record):
+                return
+        elif kind.type is StateType.FAILED:
+            assert record.result_id is not None  # noqa: S101 - invariant I4
+            if record.result_id > self.mark:
+                self._end_restored(error=restore(self.journal.outcome(record.result_id), self.name))
+                return
+        elif kind not in _NOT_BEGUN:
+            self._check_may_run_again(record)
+        self._retries = self.journal.failed_attempts(record.id, self.mark)
+
+    def _restore(self, record: TaskRecord) -> bool:
+        """Give the recorded value, unless the policy asks for more to agree than being the same call."""
+        definition = self.definition
+        assert record.result_id is not None  # noqa: S101 - checked by the caller
+        outcome = self.journal.outcome(record.result_id)
+        if definition.policy.extras and outcome.cache_key != self._compute_cache_key():
+            return False
+        if record.task_id != definition.row(self.journal):
+            definition.tell_source_change(self.journal, record.task_id)
+        try:
+            value = restore(outcome, self.name)
+        except UnresolvedClass as error:
+            reason = f"{error.reason} It is in the recorded result of task {definition.where}, task run {self.key.hex()[:7]}"
+            raise UnresolvedClass(error.module, error.qualname, reason) from None
+        self._end_restored(value=value)
+        return True
+
+    def _end_restored(self, value: Any = None, error: BaseException | None = None) -> None:
+        self.done = True
+        self._value, self.error = value, error
+
+    def _check_may_run_again(self, record: TaskRecord) -> None:
+        if self.definition.options.on_interrupt == "fail" and not interrupted_may_run():
+            started = f"{as_datetime(record.at).astimezone():%Y-%m-%d %H:%M:%S}"
+            raise TaskInterrupted(self.definition.name, self.key.hex(), started)
+
+    def _find_cached(self) -> Entry | None:
+        """A memo: the result of any call with this cache key."""
+        if self._cache_key is None:
+            return None
+        found = self.journal.find_cached(self._cache_key)
+        if found is None or found.inputs != self._inputs:
+            return None
+        if found.expires_at is not None and found.expires_at <= clock().now():
+            return None
+        try:
+            value = restore(self.journal.outcome(found.result_id), self.name)
+        except CodecError as error:
+            task_log.warning(
+                "%s: the cached result cannot be used (%s); the task runs", self.definition.where, error, extra={"task_run": self.name}
+            )
+            return None
+        self._end_restored(value=value)
+        self.kind = CACHED
+        flow_run = self.flow_run
+        return self.journal.task_run_cached(
+            self.key,
+            self.definition.row(self.journal),
+            flow_run.id if flow_run is not None else None,
+            self._parent.row,
+            self._occurrence,
+            self._inputs,
+            found.result_id,
+        )
+
+    def _compute_cache_key(self) -> bytes | None:
+        policy, run = self.definition.policy, self.flow_run
+        if self._unhashable and policy.is_memo:
+            return None
+        self._cache_key = policy.key(
+            self.definition.key,
+            self._inputs,
+            self.definition.source.digest if policy.needs_source else None,
+            run.key if run is not None else None,
+            run.parameters if run is not None else None,
+        )
+        return self._cache_key
+
+    def _started_again(self) -> Entry | None:
+        """After a failed attempt: what the body's calls failed at before it has a new chance (rule 3 of `durable.runs`)."""
+        assert self._failure is not None  # noqa: S101 - checked by the caller
+        self.mark = self._failure.rowid
+        self.has_history = True
+        return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
+
+    def _fails_for_now(self, error: Exception, options: TaskOptions) -> Entry:
+        self.delay = options.delay_before_retry(self._retries)
+        self._retries += 1
+        kind = AWAITING_RETRY if self.delay else RETRYING
+        if task_log.isEnabledFor(30):
+            task_log.warning(
+                "Task run failed with exception: %r - Retry %s/%s will start %s",
+                error,
+                self._retries,
+                options.retries,
+                f"{self.delay:g} second(s) from now" if self.delay else "immediately",
+                extra=self._log_fields(),
+            )
+        self._failure = self._enters((kind, message_of(error)), outcome=of_exception(error))
+        return self._failure
+
+    def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
+        self.message = message or ""
+        entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
+        if task_log.isEnabledFor(10):
+            task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
+        return entry
+
+    def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None, synced: bool = False) -> Entry:
+        for kind, _ in states:
+            check_transition(self.kind, kind, self.definition.name)
+            self.kind = kind
+        if self.row is None:
+            assert self._begun is not None  # noqa: S101 - a call has a row, or has just begun
+            self.row = self._begun.rowid
+        seq = self._seq + 1
+        self._seq += len(states)
+        return self.journal.task_run_enters(self.row, seq, states, outcome, synced=synced)
+
+    def _log_fields(self) -> dict[str, str | None]:
+        return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}

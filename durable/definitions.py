@@ -1,0 +1,160 @@
+"""A decorated function as the engine sees it: everything about it that can be known before a call, computed once."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from durable.codec import canonical_items
+from durable.errors import ConfigurationError, Unhashable
+from durable.journal import Journal
+from durable.keys import Binder, flow_key, function_name, task_key, where
+from durable.options import FlowOptions, TaskOptions
+from durable.policies import CachePolicy
+from durable.source import Source, fingerprint
+
+_log = logging.getLogger("durable")
+_EMPTY_INPUTS = b"\x80"
+
+
+class _Definition:
+    """What tasks and flows have in common."""
+
+    __slots__ = ("binder", "description", "fn", "function", "is_async", "key", "name", "where", "_warned")
+
+    def __init__(self, fn: Callable[..., Any], name: str, description: str | None) -> None:
+        self.fn = fn
+        self.name = name
+        self.description = description if description is not None else inspect.getdoc(fn)
+        self.function = function_name(fn)
+        self.where = where(fn)
+        self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
+        self.binder = Binder(fn)
+        self._warned: set[str] = set()
+
+    def inputs(self, names: tuple[str, ...], values: Sequence[Any]) -> tuple[bytes, tuple[str, ...]]:
+        """Canonical bytes of arguments, and the names of those that have none and count by their type only."""
+        if not names:
+            return _EMPTY_INPUTS, ()
+        try:
+            return canonical_items(names, values), ()
+        except Unhashable:
+            unhashable: list[str] = []
+
+            def note(name: str, error: Unhashable) -> None:
+                unhashable.append(name)
+                self._warn_unhashable(name, error)
+
+            return canonical_items(names, values, note), tuple(unhashable)
+
+    def _warn_unhashable(self, name: str, error: Unhashable) -> None:
+        if name in self._warned:
+            return
+        self._warned.add(name)
+        _log.warning(
+            "%s: argument %r has no canonical form (%s), so it counts by its type only: calls that differ in nothing else are "
+            "told apart by their order. To say what identifies it, make it a dataclass or define __durable_key__(); to "
+            "leave it out, use cache_policy=DEFAULT - %r",
+            self.where,
+            name,
+            error,
+            name,
+        )
+
+
+class TaskDefinition(_Definition):
+    """A function decorated with ``@task``."""
+
+    __slots__ = ("_identity", "_row", "_row_journal", "_source", "_source_change_told", "options", "policy", "tags")
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        name: str,
+        description: str | None,
+        tags: frozenset[str],
+        options: TaskOptions,
+        policy: CachePolicy,
+    ) -> None:
+        super().__init__(fn, name, description)
+        self.tags = tags
+        self.options = options
+        self.policy = policy
+        self.key = task_key(name, self.function, tags)
+        unknown = policy.excluded - set(self.binder.names)
+        if unknown:
+            raise ConfigurationError(
+                f"{self.where}: cache_policy leaves out {', '.join(map(repr, sorted(unknown)))}, "
+                f"but its parameters are {', '.join(self.binder.names) or 'none'}"
+            )
+        # Where arguments are left out: the names that count, and their places.
+        self._identity: tuple[tuple[str, ...], tuple[int, ...]] | None = None
+        if policy.excluded:
+            kept = [(name, place) for place, name in enumerate(self.binder.names) if name not in policy.excluded]
+            self._identity = tuple(name for name, _ in kept), tuple(place for _, place in kept)
+        self._source: Source | None = None
+        self._row = 0
+        self._row_journal: Journal | None = None
+        self._source_change_told = False
+
+    def identity_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, tuple[str, ...]]:
+        """Canonical bytes of a call's arguments, as `inputs` gives them.
+
+        Raises:
+            ParameterBindError: the arguments do not fit.
+        """
+        values = self.binder.values(args, kwargs)
+        if self._identity is None:
+            return self.inputs(self.binder.names, values)
+        names, places = self._identity
+        return self.inputs(names, [values[place] for place in places])
+
+    @property
+    def source(self) -> Source:
+        """The function's fingerprint, computed at the first call that is recorded."""
+        if self._source is None:
+            self._source = fingerprint(self.fn)
+        return self._source
+
+    def row(self, journal: Journal) -> int:
+        """The journal's row for this function in its present source."""
+        if self._row_journal is not journal:
+            source = self.source
+            self._row = journal.task_row(
+                self.key, source.digest, self.name, self.function, json.dumps(sorted(self.tags)), json.dumps(source.parts)
+            )
+            self._row_journal = journal
+        return self._row
+
+    def tell_source_change(self, journal: Journal, recorded_row: int) -> None:
+        """Say once that results recorded from another source of this function are used."""
+        if self._source_change_told:
+            return
+        self._source_change_told = True
+        _, recorded = journal.source_of(recorded_row)
+        today = self.source.parts
+        changed = sorted(name for name in recorded.keys() | today.keys() if recorded.get(name) != today.get(name))
+        _log.warning(
+            "%s: its source changed since these results were recorded (%s); completed task runs are reused. "
+            "To run them again: cache_policy=DEFAULT + TASK_SOURCE",
+            self.where,
+            ", ".join(changed),
+        )
+
+
+class FlowDefinition(_Definition):
+    """A function decorated with ``@flow``."""
+
+    __slots__ = ("options",)
+
+    def __init__(self, fn: Callable[..., Any], name: str, description: str | None, options: FlowOptions) -> None:
+        super().__init__(fn, name, description)
+        self.options = options
+        self.key = flow_key(name, self.function)
+
+    def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Canonical bytes of a call's parameters. Errors as in `TaskDefinition.identity_inputs`."""
+        return self.inputs(self.binder.names, self.binder.values(args, kwargs))[0]

@@ -1,0 +1,124 @@
+"""``@flow``: a function whose tasks are remembered, and whose run continues after a crash."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from durable.decorated import Decorated, decorate
+from durable.definitions import FlowDefinition
+from durable.drivers import drive, drive_async
+from durable.flowcall import FlowCall
+from durable.journal import open_journal
+from durable.logs import show_by_default
+from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option
+from durable.runs import current
+from durable.settings import durability, journal_path
+from durable.states import State
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Flow(Decorated[P, R, FlowDefinition]):
+    """A function decorated with `flow`. Call it like the function it was made from.
+
+    A call continues the newest unfinished run of this flow with the same parameters, or begins a new one. A flow called
+    inside a flow or task is a subflow of that run.
+
+    Attributes:
+        fn: the undecorated function.
+    """
+
+    decorator = "@flow"
+    options = frozenset({"name", "description", "resume", "resume_within", "idempotency_key", "journal"})
+
+    def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> FlowDefinition:
+        journal, within = options.get("journal"), options.get("resume_within")
+        return FlowDefinition(
+            fn,
+            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__).replace("_", "-")),
+            options.get("description"),
+            flow_options(
+                at,
+                resume=options.get("resume") or "auto",
+                resume_within=DEFAULT_RESUME_WITHIN if within is None else within,
+                idempotency_key=options.get("idempotency_key"),
+                journal=None if journal is None else os.fspath(journal),
+            ),
+        )
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State[R]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the flow, or continue its unfinished run.
+
+        Args:
+            args, kwargs: the function's arguments.
+            return_state: give a `State` instead of the value, and raise nothing the function raised.
+
+        Raises:
+            ParameterBindError: the arguments do not fit.
+            FlowRunInProgress: a live process executes the run of this idempotency key.
+            NothingToResume: ``resume="require"`` found no unfinished run.
+            TaskInterrupted: a task marked ``on_interrupt="fail"`` was cut off.
+            JournalError: the journal cannot be written.
+            Exception: whatever the function raised.
+        """
+        return_state = kwargs.pop("return_state", False)
+        show_by_default()
+        if self._bound:
+            args = self._bound + args
+        scope, own = current.get(), self.definition.options.journal
+        if scope is not None and own is not None and open_journal(own, durability()) is not scope.journal:
+            scope = None  # a flow with a journal of its own is no part of the caller's run
+        journal = scope.journal if scope is not None else open_journal(journal_path(own), durability())
+        call = FlowCall(self.definition, args, kwargs, scope, journal, return_state=return_state)
+        return drive_async(call) if self.definition.is_async else drive(call)
+
+    def with_options(self, **changes: Any) -> Flow[P, R]:
+        """The same function under other options: those of `flow`, each replacing the one it had. None restores a default.
+
+        Raises:
+            ConfigurationError: an option that does not exist or cannot be meant.
+        """
+        made: Flow[P, R] = self._with_options(changes)
+        return made
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    resume: Resume = "auto",
+    resume_within: float | timedelta = DEFAULT_RESUME_WITHIN,
+    idempotency_key: str | None = None,
+    journal: str | os.PathLike[str] | None = None,
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
+
+    Args:
+        fn: the function, plain or coroutine.
+        name: the flow's name; by default the function's, with ``-`` for ``_``. With the function's qualified name it
+            identifies the flow.
+        description: the function's docstring by default.
+        resume: ``"auto"`` continues an unfinished run, ``"never"`` always begins a new one, ``"require"`` refuses to begin
+            one. ``DURABLE_RESUME`` overrides the first two.
+        resume_within: how old (seconds or timedelta) the last record of a run may be for it to be continued by itself;
+            12 hours by default.
+        idempotency_key: the run is this key's: completed, its result is given; unfinished, it is continued; executed by a
+            live process, `FlowRunInProgress`.
+        journal: path of the journal file, instead of the configured one.
+
+    Raises:
+        ConfigurationError: an option that does not exist or cannot be meant.
+    """
+    return decorate(Flow, fn, options)

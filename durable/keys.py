@@ -1,0 +1,100 @@
+"""What identifies a task, a flow and one call of either.
+
+Rules:
+
+1. A key is xxh3_128 over unambiguous bytes that start with a version, so a changed rule can never meet an old key.
+2. `__main__` is the script's stem (see `durable.names`), so the way a script is started does not matter.
+3. An identity says where a call was made, of what, with which arguments, and how many equal calls came before it. It is
+   the same in every process and Python, whatever the hash seed; golden vectors hold it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from msgspec import msgpack
+from xxhash import xxh3_128_digest
+
+from durable.errors import ParameterBindError
+from durable.names import recorded_module
+
+KEY_VERSION: Final = b"durable-key-1"
+_SIMPLE: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_NONE: Final[dict[str, Any]] = {}
+
+
+def digest(*parts: Any) -> bytes:
+    """xxh3_128 (16 bytes) of parts that msgpack can tell apart: str, bytes, int, None and lists of them."""
+    return xxh3_128_digest(KEY_VERSION + msgpack.encode(parts))
+
+
+def function_name(function: Any) -> str:
+    """``module:qualname`` of a function, or of the class of a callable object, as recorded."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{recorded_module(named.__module__)}:{named.__qualname__}"
+
+
+def task_key(name: str, function: str, tags: frozenset[str]) -> bytes:
+    """A task's key (16 bytes): its name, its function's qualified name and its tags."""
+    return digest("task", name, function, sorted(tags))
+
+
+def flow_key(name: str, function: str) -> bytes:
+    """A flow's key (16 bytes): its name and its function's qualified name."""
+    return digest("flow", name, function)
+
+
+def where(function: Any) -> str:
+    """A function with its file and line, for messages: ``load (job.py:12)``."""
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
+    name = getattr(function, "__qualname__", None) or repr(function)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
+
+
+class Binder:
+    """A function's signature, compiled once, so that binding a call costs next to nothing.
+
+    Attributes:
+        names: the parameters, in order.
+    """
+
+    __slots__ = ("_count", "_defaults", "_signature", "_simple", "_where", "names")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._where = where(function)
+        try:
+            signature = inspect.signature(function)
+        except (TypeError, ValueError):  # some builtins have none
+            signature = inspect.signature(lambda *args, **kwargs: None)
+        self._signature = signature
+        parameters = signature.parameters
+        self.names = tuple(parameters)
+        self._count = len(self.names)
+        self._simple = all(parameter.kind in _SIMPLE for parameter in parameters.values())
+        # The defaults of the last parameters, such that values + defaults[len(values):] is the whole.
+        self._defaults = tuple(parameter.default for parameter in parameters.values())
+
+    def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NONE) -> tuple[Any, ...]:
+        """The arguments in the order of `names`, defaults applied; ``*args`` is a tuple, ``**kwargs`` a dict.
+
+        Raises:
+            ParameterBindError: they do not fit the signature.
+        """
+        if self._simple and not kwargs:
+            given = len(args)
+            if given == self._count:
+                return args
+            rest = self._defaults[given:]
+            if given < self._count and inspect.Parameter.empty not in rest:
+                return args + rest
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise ParameterBindError(f"{self._where}: {error}; its parameters are {self._signature}") from None
+        bound.apply_defaults()
+        return tuple(bound.arguments.values())

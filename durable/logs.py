@@ -1,0 +1,52 @@
+"""Logging, through the standard library's ``logging`` under the name ``durable``.
+
+Records of ``durable.flow_runs`` and ``durable.task_runs`` carry the attributes ``flow_run`` and ``task_run`` (names, or
+None). A program that configures logging gets them where it wants them; one that does not sees them on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from durable.errors import ConfigurationError
+from durable.settings import log_level
+
+root_log = logging.getLogger("durable")
+flow_log = logging.getLogger("durable.flow_runs")
+task_log = logging.getLogger("durable.task_runs")
+
+_DEFAULT_FORMAT = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(origin)s - %(message)s"
+
+
+class _DefaultHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic at type-check time only
+    """Writes to stderr for programs that never configured logging; steps aside when they do."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.getLogger().handlers:
+            return
+        self.stream = sys.stderr  # looked up each time: programs and tests replace it
+        record.origin = _origin(record)
+        super().emit(record)
+
+
+def _origin(record: logging.LogRecord) -> str:
+    task_run = getattr(record, "task_run", None)
+    flow_run = getattr(record, "flow_run", None)
+    if task_run:
+        return f"Task run {task_run!r}"
+    return f"Flow run {flow_run!r}" if flow_run else record.name
+
+
+def show_by_default() -> None:
+    """Make durable's lines readable on stderr unless the application has configured logging. Called at a run's start."""
+    if root_log.handlers or logging.getLogger().handlers or root_log.level != logging.NOTSET:
+        return
+    level = log_level()
+    try:
+        root_log.setLevel(level)
+    except ValueError:
+        raise ConfigurationError(f"DURABLE_LOGGING_LEVEL={level!r}: expected a level such as INFO or WARNING") from None
+    handler = _DefaultHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter(_DEFAULT_FORMAT, datefmt="%H:%M:%S"))
+    root_log.addHandler(handler)

@@ -1,0 +1,84 @@
+"""Who executes a flow run: a kernel lock on a file of its own beside the journal, ``runs.db-locks/<run id>.lock``.
+
+Rules:
+
+1. The kernel frees the lock at any death of its owner, so a take-over never waits and never guesses from pids.
+2. The journal file itself is never locked by us: closing it would drop SQLite's own locks.
+3. A forked child must not keep a dead run owned: filelock closes the inherited descriptor in the child, and closing a
+   copy does not unlock the parent's.
+4. The file is removed by its owner while it still holds the lock. Whoever opened it just before sees a file without a
+   name and tries again (filelock checks).
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+
+class RunLock:
+    """The lock of one flow run, held from `acquire` to `release`."""
+
+    __slots__ = ("_lock", "path")
+
+    def __init__(self, journal: Path, run: bytes) -> None:
+        self.path = lock_path(journal, run)
+        self._lock: Any = None
+
+    def acquire(self) -> bool:
+        """Take the lock if nobody has it; never waits for an owner. False: another process (or thread) executes the run."""
+        from filelock import FileLock, Timeout  # imported late: a flow pays for it once, `import durable` never
+
+        while True:
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            # A reader that asks whether the run is alive holds the lock for an instant; hence not a single try.
+            lock = FileLock(self.path, timeout=0.25, poll_interval=0.02, thread_local=False, mode=0o600)
+            try:
+                lock.acquire()
+            except Timeout:
+                return False
+            except FileNotFoundError:
+                continue  # a finishing run has just removed the empty folder
+            self._lock = lock
+            return True
+
+    def release(self) -> None:
+        """Give the lock up and remove its file, and the folder with the last of them."""
+        if self._lock is None:
+            return
+        with suppress(OSError):
+            self.path.unlink()
+        self._lock.release()
+        self._lock = None
+        with suppress(OSError):
+            self.path.parent.rmdir()
+
+
+def lock_path(journal: Path, run: bytes) -> Path:
+    """Where the lock of a flow run lies."""
+    return journal.with_name(journal.name + "-locks") / f"{run.hex()}.lock"
+
+
+def is_held(journal: Path, run: bytes) -> bool | None:
+    """Whether a live process executes the flow run, asked without taking anything from it. None: cannot be told here."""
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    try:
+        descriptor = os.open(lock_path(journal, run), os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return False

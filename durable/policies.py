@@ -1,0 +1,95 @@
+"""Cache policies: what must agree for a recorded result to be used instead of running a task. Names as in Prefect 3.
+
+Two kinds, which Prefect does not tell apart:
+
+* A *checkpoint* (`DEFAULT`, and whatever contains it) reuses a result only in the flow run that recorded it, for the
+  same call: it is what makes a resume. Equal calls in one run are executed each.
+* A *memo* (any other policy) reuses any completed, unexpired result with its key, across runs as far as the policy says.
+
+``+`` joins policies, ``- "argument"`` leaves an argument out of the inputs, `NONE` never reuses anything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from durable.errors import ConfigurationError
+from durable.keys import digest
+
+_ORDER: Final = ("inputs", "task_source", "run_id", "flow_parameters")
+
+
+@dataclass(frozen=True)
+class CachePolicy:
+    """A cache policy. Build one from the constants of this module with ``+`` and ``-``."""
+
+    components: frozenset[str] = frozenset()
+    excluded: frozenset[str] = frozenset()
+    checkpoint: bool = False
+
+    def __add__(self, other: CachePolicy) -> CachePolicy:
+        """What must agree for both. A policy that contains DEFAULT stays a checkpoint; adding NONE changes nothing."""
+        if not isinstance(other, CachePolicy):
+            return NotImplemented
+        return CachePolicy(
+            self.components | other.components, self.excluded | other.excluded, self.checkpoint or other.checkpoint
+        )
+
+    def __sub__(self, argument: str) -> CachePolicy:
+        """The same policy without `argument` among the inputs."""
+        if not isinstance(argument, str):
+            raise ConfigurationError(f"cache policy - {argument!r}: expected the name of an argument (str)")
+        return replace(self, excluded=self.excluded | {argument})
+
+    @property
+    def reuses(self) -> bool:
+        """Whether any recorded result may be used: False for NONE alone."""
+        return bool(self.components)
+
+    @property
+    def is_memo(self) -> bool:
+        """Whether results are found by key, in any run the key allows."""
+        return self.reuses and not self.checkpoint
+
+    @property
+    def extras(self) -> frozenset[str]:
+        """What a checkpoint must agree on beyond being the same call."""
+        return self.components - {"inputs", "run_id"} if self.checkpoint else frozenset()
+
+    @property
+    def needs_source(self) -> bool:
+        """Whether the task's source takes part."""
+        return "task_source" in self.components
+
+    def key(
+        self, task: bytes, inputs: bytes, source: bytes | None, run: bytes | None, flow_parameters: bytes | None
+    ) -> bytes | None:
+        """The cache key (16 bytes) of one call, or None where the policy asks for what the call does not have.
+
+        Args:
+            task: the task's key.
+            inputs: canonical bytes of the arguments, without the excluded ones.
+            source: digest of the task's source fingerprint.
+            run: id of the flow run, None outside of one.
+            flow_parameters: digest of the flow run's parameters, None outside of one.
+        """
+        facts = {"inputs": inputs, "task_source": source, "run_id": run, "flow_parameters": flow_parameters}
+        components = self.extras if self.checkpoint else self.components
+        if not components or any(facts[name] is None for name in components):
+            return None
+        return digest("extras" if self.checkpoint else "memo", task, *[[n, facts[n]] for n in _ORDER if n in components])
+
+    def __repr__(self) -> str:
+        names = [name.upper() for name in _ORDER if name in self.components] or ["NONE"]
+        text = " + ".join((["DEFAULT", *(n.upper() for n in _ORDER if n in self.extras)]) if self.checkpoint else names)
+        return text + "".join(f" - {name!r}" for name in sorted(self.excluded))
+
+
+INPUTS: Final = CachePolicy(frozenset({"inputs"}))
+TASK_SOURCE: Final = CachePolicy(frozenset({"task_source"}))
+RUN_ID: Final = CachePolicy(frozenset({"run_id"}))
+FLOW_PARAMETERS: Final = CachePolicy(frozenset({"flow_parameters"}))
+NONE: Final = CachePolicy()
+NO_CACHE: Final = NONE  # Prefect's other name for it
+DEFAULT: Final = CachePolicy(frozenset({"inputs", "run_id"}), checkpoint=True)

@@ -1,0 +1,145 @@
+"""The fingerprint of a function's source: what TASK_SOURCE compares, and how an edited task is noticed.
+
+It covers the function and, one by one, what it refers to in the same project: functions, classes and constants, also
+through a module (``helpers.clean``) and in closures. Each is reduced to its syntax without comments, docstrings and our
+own decorators, so that only a change of meaning changes it. Components are kept apart, by name, to name the one that
+changed.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import sys
+import sysconfig
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, Final, NamedTuple
+
+from durable.codec import canonical
+from durable.errors import Unhashable
+from durable.keys import digest, function_name
+
+_CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
+_DECORATORS: Final = ("task", "flow")
+_LIBRARY: Final = tuple(
+    {str(Path(path).resolve()) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")}
+)
+
+
+class Source(NamedTuple):
+    """A fingerprint.
+
+    Attributes:
+        digest: 16 bytes over all components.
+        parts: each component's name and the hex digest of its syntax.
+    """
+
+    digest: bytes
+    parts: dict[str, str]
+
+
+def fingerprint(function: Any) -> Source:
+    """The fingerprint of `function` and of what it refers to in its own project."""
+    parts: dict[str, str] = {}
+    _add(function, parts)
+    return Source(digest("source", *[[name, value] for name, value in sorted(parts.items())]), parts)
+
+
+def _add(obj: Any, parts: dict[str, str]) -> None:
+    function = _unwrapped(obj)
+    name = function_name(function)
+    if name in parts:
+        return
+    if not isinstance(function, (FunctionType, type)):
+        function = type(function)
+    tree = _syntax(function)
+    code = getattr(function, "__code__", None)
+    if tree is None:
+        parts[name] = digest("code", _code_text(code)).hex() if code else digest("opaque", name).hex()
+        return
+    parts[name] = digest("syntax", ast.unparse(tree)).hex()
+    for referred, value in _references(function, tree):
+        if isinstance(value, _CONSTANTS) or value is None:
+            try:
+                parts[f"{name}.{referred}"] = digest("constant", canonical(value, referred)).hex()
+            except Unhashable:
+                continue
+        elif callable(value) and _same_project(value):
+            _add(value, parts)
+
+
+def _unwrapped(obj: Any) -> Any:
+    """The plain function or class inside tasks and flows (they have `fn`), partials and wrapping decorators."""
+    seen: set[int] = set()
+    while id(obj) not in seen:
+        seen.add(id(obj))
+        if isinstance(obj, functools.partial):
+            obj = obj.func
+        elif not isinstance(obj, (FunctionType, type)) and callable(getattr(obj, "fn", None)):
+            obj = obj.fn
+        elif hasattr(obj, "__wrapped__"):
+            obj = obj.__wrapped__
+        elif hasattr(obj, "__func__"):
+            obj = obj.__func__
+    return obj
+
+
+def _syntax(function: Any) -> ast.AST | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None  # typed at a prompt, made by exec, or a lambda in the middle of an expression
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        node.decorator_list = [decorator for decorator in node.decorator_list if not _is_ours(decorator)]
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+    return tree
+
+
+def _is_ours(decorator: ast.expr) -> bool:
+    target = decorator.func if isinstance(decorator, ast.Call) else decorator
+    name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+    return name in _DECORATORS or name.startswith("on_")
+
+
+def _references(function: Any, tree: ast.AST) -> Iterator[tuple[str, Any]]:
+    """The global and closure names a function reads, with their values; ``module.name`` for project modules."""
+    scope: dict[str, Any] = dict(getattr(function, "__globals__", None) or vars(sys.modules.get(function.__module__, object)))
+    for name, cell in zip(getattr(getattr(function, "__code__", None), "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            scope[name] = cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    own = getattr(function, "__name__", None)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            module = scope.get(node.value.id)
+            if isinstance(module, ModuleType) and _is_project_file(getattr(module, "__file__", None)):
+                yield f"{node.value.id}.{node.attr}", getattr(module, node.attr, ...)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in scope and node.id != own:
+            yield node.id, scope[node.id]
+
+
+def _same_project(value: Any) -> bool:
+    value = _unwrapped(value)
+    module = sys.modules.get(getattr(value, "__module__", None) or "")
+    return isinstance(value, (FunctionType, type)) and _is_project_file(getattr(module, "__file__", None))
+
+
+def _is_project_file(file: str | None) -> bool:
+    """Whether a module's file is the user's own: not the standard library's, not an installed package's."""
+    if not file:
+        return False
+    path = str(Path(file).resolve())
+    return not path.startswith(_LIBRARY) and not path.startswith(str(Path(__file__).parent))
+
+
+def _code_text(code: CodeType) -> str:
+    constants = [_code_text(part) if isinstance(part, CodeType) else repr(part) for part in code.co_consts]
+    return repr((code.co_code.hex(), code.co_names, code.co_varnames, constants))

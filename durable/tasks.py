@@ -1,0 +1,148 @@
+"""``@task``: a function whose calls are journaled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, ParamSpec, TypeVar, overload
+
+from durable.call import Call
+from durable.decorated import Decorated, decorate
+from durable.definitions import TaskDefinition
+from durable.drivers import drive, drive_async
+from durable.errors import ConfigurationError
+from durable.journal import open_journal
+from durable.logs import show_by_default
+from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options
+from durable.policies import DEFAULT, CachePolicy
+from durable.runs import current, standalone
+from durable.settings import durability, journal_path
+from durable.states import State
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Task(Decorated[P, R, TaskDefinition]):
+    """A function decorated with `task`. Call it like the function it was made from.
+
+    In a flow run a call is a checkpoint: once completed, it is never executed again in that run. Outside of any flow it
+    runs and is journaled. A call of a coroutine function gives a coroutine; what identifies the call is settled when the
+    call is made, not when it is awaited.
+
+    Attributes:
+        fn: the undecorated function.
+    """
+
+    decorator = "@task"
+    options = frozenset(
+        {
+            "name",
+            "description",
+            "tags",
+            "retries",
+            "retry_delay_seconds",
+            "persist_result",
+            "on_interrupt",
+            "cache_policy",
+            "result_serializer",
+        }
+    )
+
+    def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> TaskDefinition:
+        policy = options.get("cache_policy")
+        if policy is not None and not isinstance(policy, CachePolicy):
+            raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
+        return TaskDefinition(
+            fn,
+            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
+            options.get("description"),
+            tags_option(at, options.get("tags")),
+            task_options(
+                at,
+                retries=options.get("retries"),
+                retry_delay_seconds=options.get("retry_delay_seconds"),
+                persist_result=options.get("persist_result"),
+                on_interrupt=options.get("on_interrupt") or "retry",
+                result_serializer=options.get("result_serializer") or "durable",
+            ),
+            DEFAULT if policy is None else policy,
+        )
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """The task's tags."""
+        return self.definition.tags
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State[R]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function, or give what its recorded run ended in.
+
+        Args:
+            args, kwargs: the function's arguments.
+            return_state: give a `State` instead of the value, and raise nothing the function raised.
+
+        Raises:
+            ParameterBindError: the arguments do not fit.
+            NotSerializable: the result could not be given back exactly after a crash. The function is not run again.
+            JournalError: the journal cannot be written.
+            Exception: whatever the function raised.
+        """
+        return_state = kwargs.pop("return_state", False)
+        scope = current.get()
+        if scope is None:
+            show_by_default()
+            scope = standalone(open_journal(journal_path(), durability()))
+        if self._bound:
+            args = self._bound + args
+        call = Call(self.definition, args, kwargs, scope, scope.journal, return_state=return_state)
+        return drive_async(call) if self.definition.is_async else drive(call)
+
+    def with_options(self, **changes: Any) -> Task[P, R]:
+        """The same function under other options: those of `task`, each replacing the one it had. None restores a default.
+
+        Raises:
+            ConfigurationError: an option that does not exist or cannot be meant.
+        """
+        made: Task[P, R] = self._with_options(changes)
+        return made
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+@overload
+def task(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    retries: int | None = None,
+    retry_delay_seconds: float | Sequence[float] | None = None,
+    persist_result: bool | None = None,
+    on_interrupt: OnInterrupt = "retry",
+    cache_policy: CachePolicy | None = None,
+    result_serializer: Serializer = "durable",
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+def task(fn: Any = None, /, **options: Any) -> Any:
+    """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``; see docs for what differs.
+
+    Args:
+        fn: the function: plain, coroutine, method, class method or static method.
+        name: the task's name; the function's by default. Part of what identifies the task.
+        description: the function's docstring by default.
+        tags: part of what identifies the task.
+        retries: how often a failed call is tried again (0 by default). Never after an interruption or an error of
+            durable's own, such as a result that cannot be recorded.
+        retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated.
+        persist_result: False keeps the value out of the journal; the task then runs again in a resumed run.
+        on_interrupt: ``"fail"``: if the process dies while the task runs, a resume raises `TaskInterrupted` instead of
+            running it again.
+        cache_policy: what must agree for a recorded result to be used; `DEFAULT` (a checkpoint) by default.
+        result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
+
+    Raises:
+        ConfigurationError: an option that does not exist or cannot be meant.
+    """
+    return decorate(Task, fn, options)
