@@ -1,7 +1,7 @@
 """durable: an ordinary batch script with ``@flow`` and ``@task`` that continues where it stopped.
 
-Every task state and result is appended to one local SQLite file, the journal. When the script dies, run the same command
-again. ``durable inspect runs.db`` shows what happened.
+Every task state and result is appended to one local SQLite file, the journal. When the script dies, run the same
+command again. ``durable inspect runs.db`` shows what happened.
 """
 
 from durable.codec import register

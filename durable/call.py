@@ -169,7 +169,9 @@ class Call(Scope):
             )
             return self._begun
         if self._record.state in _IN_FLIGHT:
-            return self._enters((CRASHED, "Its process died while it ran; found when the run was resumed."), (RUNNING, None))
+            return self._enters(
+                (CRASHED, "Its process died while it ran; found when the run was resumed."), (RUNNING, None)
+            )
         return self._enters((RUNNING, None))
 
     def enter(self) -> None:
@@ -235,7 +237,7 @@ class Call(Scope):
         return State(self.kind, self.message, datetime.now(timezone.utc), self.key.hex(), data)
 
     def recorded(self, key: bytes) -> TaskRecord | None:
-        """The record of a call made in this body. A retry looks its own calls up one by one: reading ahead would be stale."""
+        """The record of a call made in this body. A retry looks its calls up one by one: a window would be stale."""
         if not self.has_history:
             return None
         run: FlowRun | None = self.flow_run if self.attempt == 1 else None
@@ -276,7 +278,9 @@ class Call(Scope):
         try:
             value = restore(outcome, self.name)
         except UnresolvedClass as error:
-            reason = f"{error.reason} It is in the recorded result of task {definition.where}, task run {self.key.hex()[:7]}"
+            reason = (
+                f"{error.reason} It is in the recorded result of task {definition.where}, task run {self.key.hex()[:7]}"
+            )
             raise UnresolvedClass(error.module, error.qualname, reason) from None
         self._end_restored(value=value)
         return True
@@ -303,7 +307,10 @@ class Call(Scope):
             value = restore(self.journal.outcome(found.result_id), self.name)
         except CodecError as error:
             task_log.warning(
-                "%s: the cached result cannot be used (%s); the task runs", self.definition.where, error, extra={"task_run": self.name}
+                "%s: the cached result cannot be used (%s); the task runs",
+                self.definition.where,
+                error,
+                extra={"task_run": self.name},
             )
             return None
         self._end_restored(value=value)
@@ -333,7 +340,7 @@ class Call(Scope):
         return self._cache_key
 
     def _started_again(self) -> Entry | None:
-        """After a failed attempt: what the body's calls failed at before it has a new chance (rule 3 of `durable.runs`)."""
+        """After a failed attempt: what its calls failed at before has a new chance (rule 3 of `durable.runs`)."""
         assert self._failure is not None  # noqa: S101 - checked by the caller
         self.mark = self._failure.rowid
         self.has_history = True
@@ -362,7 +369,9 @@ class Call(Scope):
             task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
         return entry
 
-    def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None, synced: bool = False) -> Entry:
+    def _enters(
+        self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None, synced: bool = False
+    ) -> Entry:
         for kind, _ in states:
             check_transition(self.kind, kind, self.definition.name)
             self.kind = kind

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
+from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
 
 from durable.definitions import FlowDefinition, TaskDefinition
 from durable.errors import ConfigurationError
@@ -32,10 +32,12 @@ class Decorated(Generic[P, R, D]):
         self.definition: D = self._define(at, fn, options)
         for name in RESERVED:
             if name in self.definition.binder.names:
-                raise ConfigurationError(f"{at}: a parameter may not be named {name!r}: it is an argument of every call. Rename it")
+                raise ConfigurationError(
+                    f"{at}: a parameter may not be named {name!r}: it is an argument of every call. Rename it"
+                )
         self._options = options
         self._bound: tuple[Any, ...] = ()
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(cast("Any", self), fn)
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> D:
         raise NotImplementedError
@@ -69,7 +71,7 @@ class Decorated(Generic[P, R, D]):
     def _with_options(self, changes: dict[str, Any]) -> Any:
         self.check_options(self.definition.where, changes)
         made = type(self)(self.fn, **{**self._options, **changes})
-        made._bound = self._bound
+        made._bound = self._bound  # noqa: SLF001 - of this very class
         return made
 
     def __repr__(self) -> str:
@@ -86,5 +88,6 @@ def decorate(kind: type[Decorated[Any, Any, Any]], fn: Any, options: dict[str, A
 
 def _apply(kind: type[Decorated[Any, Any, Any]], options: dict[str, Any], fn: Any) -> Any:
     if isinstance(fn, (classmethod, staticmethod)):
-        return type(fn)(kind(fn.__func__, **options))
+        inner: Any = kind(fn.__func__, **options)
+        return type(fn)(inner)
     return kind(fn, **options)

@@ -23,7 +23,7 @@ _EMPTY_INPUTS = b"\x80"
 class _Definition:
     """What tasks and flows have in common."""
 
-    __slots__ = ("binder", "description", "fn", "function", "is_async", "key", "name", "where", "_warned")
+    __slots__ = ("_warned", "binder", "description", "fn", "function", "is_async", "key", "name", "where")
 
     def __init__(self, fn: Callable[..., Any], name: str, description: str | None) -> None:
         self.fn = fn
@@ -55,13 +55,10 @@ class _Definition:
             return
         self._warned.add(name)
         _log.warning(
-            "%s: argument %r has no canonical form (%s), so it counts by its type only: calls that differ in nothing else are "
-            "told apart by their order. To say what identifies it, make it a dataclass or define __durable_key__(); to "
-            "leave it out, use cache_policy=DEFAULT - %r",
+            "%s: argument %r counts by its type only: calls that differ in nothing else are told apart by order. %s",
             self.where,
             name,
             error,
-            name,
         )
 
 
@@ -124,7 +121,12 @@ class TaskDefinition(_Definition):
         if self._row_journal is not journal:
             source = self.source
             self._row = journal.task_row(
-                self.key, source.digest, self.name, self.function, json.dumps(sorted(self.tags)), json.dumps(source.parts)
+                self.key,
+                source.digest,
+                self.name,
+                self.function,
+                json.dumps(sorted(self.tags)),
+                json.dumps(source.parts),
             )
             self._row_journal = journal
         return self._row

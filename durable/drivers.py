@@ -1,7 +1,8 @@
 """The loops that run a user's function and wait: one for each kind of function, and no policy in any of them.
 
 What to do is decided by the call they drive (`durable.call.Call`, `durable.flowcall.FlowCall`), whose docstring states
-the contract. The exception of a final failure is re-raised by a bare ``raise``, so that no frame of ours is added to it.
+the contract. The exception of a final failure is re-raised by a bare ``raise``, so that no frame of ours is added to
+it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def drive(call: Driven) -> Any:
             call.enter()
             try:
                 value = call.definition.fn(*call.args, **call.kwargs)
-            except BaseException as error:  # noqa: BLE001 - what it means is the call's to say
+            except BaseException as error:
                 call.leave()
                 if (entry := call.raised(error)) is not None:
                     commit(entry)
@@ -77,7 +78,7 @@ async def drive_async(call: Driven) -> Any:
             call.enter()
             try:
                 value = await call.definition.fn(*call.args, **call.kwargs)
-            except BaseException as error:  # noqa: BLE001 - what it means is the call's to say
+            except BaseException as error:
                 call.leave()
                 if (entry := call.raised(error)) is not None:
                     # Not awaited: a cancelled coroutine may not get another turn.

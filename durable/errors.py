@@ -112,7 +112,7 @@ class UnresolvedClass(CodecError):
 
 
 class CorruptPayload(CodecError, ValueError):
-    """Bytes that are not what was written: damaged, truncated, or never durable's. Run ``durable inspect`` on the file."""
+    """Bytes that are not what was written: damaged, truncated, or never durable's."""
 
 
 class JournalError(DurableError):
@@ -208,8 +208,8 @@ class TaskInterrupted(DurableError):
     def __str__(self) -> str:
         return (
             f"task {self.task_name} (task run {self.run_id[:7]}) began {self.started} and its process died before it "
-            'ended. It is marked on_interrupt="fail", so it was not run again: check whether its effect happened. To run '
-            "it again, set DURABLE_ON_INTERRUPT=retry for one run of the script."
+            'ended. It is marked on_interrupt="fail", so it was not run again: check whether its effect happened. To '
+            "run it again, set DURABLE_ON_INTERRUPT=retry for one run of the script."
         )
 
 
@@ -239,8 +239,8 @@ class TaskFailed(DurableError):
 class TerminationSignal(SystemExit):
     """SIGTERM reached a process that executes a flow run.
 
-    Raised in the flow's body so that ``finally`` blocks run and the journal records why it stopped; the interpreter then
-    exits with the code a shell gives a terminated process (128 + 15).
+    Raised in the flow's body so that ``finally`` blocks run and the journal records why it stopped; the interpreter
+    then exits with the code a shell gives a terminated process (128 + 15).
     """
 
     def __init__(self, code: int = 143) -> None:

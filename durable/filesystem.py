@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 UNSAFE: Final = frozenset(
-    "9p afpfs afs beegfs ceph cephfs cifs coda davfs drvfs fuse gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 orangefs "
-    "panfs prl_fs smb2 smb3 smbfs vboxsf virtiofs vmhgfs webdav".split()
+    "9p afpfs afs beegfs ceph cephfs cifs coda davfs drvfs fuse gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
+    "orangefs panfs prl_fs smb2 smb3 smbfs vboxsf virtiofs vmhgfs webdav".split()
 )
 # fuse.* is refused as a family, but for these, which are local disks with a driver in user space.
 LOCAL_FUSE: Final = frozenset({"fuseblk", "fuse.ntfs", "fuse.ntfs-3g", "fuse.ext4", "fuse.fuse-ext2", "fuse.zfs"})
@@ -21,7 +21,7 @@ MOUNT_TABLE: Final = Path("/proc/self/mountinfo")
 
 
 def filesystem_type(folder: Path, mount_table: Path = MOUNT_TABLE) -> str | None:
-    """The type of the file system `folder` is on, such as ``"ext4"``; None where the system has no mount table to ask."""
+    """The type of the file system `folder` is on, such as ``"ext4"``; None where there is no mount table to ask."""
     try:
         table = mount_table.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:

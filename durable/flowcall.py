@@ -12,6 +12,7 @@ from contextvars import Token
 from datetime import datetime, timezone
 from typing import Any
 
+from durable.clock import clock
 from durable.definitions import FlowDefinition
 from durable.errors import JournalError, NotSerializable
 from durable.interrupts import Interrupts
@@ -21,7 +22,6 @@ from durable.logs import flow_log, root_log
 from durable.outcomes import interruption, message_of, of_exception, of_value, restore, without_engine
 from durable.ownership import RunLock
 from durable.phrases import counted, duration, moment
-from durable.clock import clock
 from durable.resume import Choice, Request, choose
 from durable.runs import FlowRun, Scope, current
 from durable.states import (
@@ -145,7 +145,7 @@ class FlowCall:
             if self._identity is not None or self.definition.options.idempotency_key is not None:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
-            # Nobody will ever ask the journal for the value of this run, so a finished night's work is not failed for it.
+            # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
             outcome = None
             root_log.warning("the flow's own result is not recorded: %s", error)
         return self._ends(COMPLETED, None, outcome)
@@ -182,7 +182,13 @@ class FlowCall:
         """Where the call stands, with its value or exception."""
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
         run_id = self.run.key.hex() if self.run is not None else None
-        return State(self.kind, self.message, datetime.now(timezone.utc), run_id, self.error if self.error is not None else self._value)
+        return State(
+            self.kind,
+            self.message,
+            datetime.now(timezone.utc),
+            run_id,
+            self.error if self.error is not None else self._value,
+        )
 
     # How it goes on.
 

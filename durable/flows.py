@@ -81,7 +81,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
         return drive_async(call) if self.definition.is_async else drive(call)
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
-        """The same function under other options: those of `flow`, each replacing the one it had. None restores a default.
+        """The same function under other options: those of `flow`, each in place of the one it had. None: the default.
 
         Raises:
             ConfigurationError: an option that does not exist or cannot be meant.
@@ -110,12 +110,12 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         name: the flow's name; by default the function's, with ``-`` for ``_``. With the function's qualified name it
             identifies the flow.
         description: the function's docstring by default.
-        resume: ``"auto"`` continues an unfinished run, ``"never"`` always begins a new one, ``"require"`` refuses to begin
-            one. ``DURABLE_RESUME`` overrides the first two.
+        resume: ``"auto"`` continues an unfinished run, ``"never"`` always begins a new one, ``"require"`` refuses to
+            begin one. ``DURABLE_RESUME`` overrides the first two.
         resume_within: how old (seconds or timedelta) the last record of a run may be for it to be continued by itself;
             12 hours by default.
-        idempotency_key: the run is this key's: completed, its result is given; unfinished, it is continued; executed by a
-            live process, `FlowRunInProgress`.
+        idempotency_key: the run is this key's: completed, its result is given; unfinished, it is continued; executed
+            by a live process, `FlowRunInProgress`.
         journal: path of the journal file, instead of the configured one.
 
     Raises:

@@ -39,7 +39,9 @@ def _origin(record: logging.LogRecord) -> str:
 
 
 def show_by_default() -> None:
-    """Make durable's lines readable on stderr unless the application has configured logging. Called at a run's start."""
+    """Make durable's lines readable on stderr unless the application has configured logging. Called at a run's
+    start.
+    """
     if root_log.handlers or logging.getLogger().handlers or root_log.level != logging.NOTSET:
         return
     level = log_level()

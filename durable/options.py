@@ -29,14 +29,22 @@ class TaskOptions:
     result_serializer: Serializer = "durable"
 
     def delay_before_retry(self, number: int) -> float:
-        """Seconds to wait before retry `number` (0 is the first). A short list repeats its last value, as in Prefect."""
+        """Seconds to wait before retry `number` (0 is the first). A short list repeats its last value, as in
+        Prefect.
+        """
         if not self.retry_delays:
             return 0.0
         return self.retry_delays[min(number, len(self.retry_delays) - 1)]
 
 
 def task_options(
-    where: str, *, retries: Any, retry_delay_seconds: Any, persist_result: Any, on_interrupt: Any, result_serializer: Any
+    where: str,
+    *,
+    retries: Any,
+    retry_delay_seconds: Any,
+    persist_result: Any,
+    on_interrupt: Any,
+    result_serializer: Any,
 ) -> TaskOptions:
     """Check a task's options.
 
@@ -65,12 +73,16 @@ class FlowOptions:
     journal: str | None = None
 
 
-def flow_options(where: str, *, resume: Any, resume_within: Any, idempotency_key: Any, journal: str | None) -> FlowOptions:
+def flow_options(
+    where: str, *, resume: Any, resume_within: Any, idempotency_key: Any, journal: str | None
+) -> FlowOptions:
     """Check a flow's options; arguments and errors as in `task_options`."""
     if hasattr(resume_within, "total_seconds"):
         resume_within = resume_within.total_seconds()
     if not _is_number(resume_within) or resume_within < 0:
-        raise ConfigurationError(f"{where}: resume_within={resume_within!r}: expected seconds (a number, 0 or more) or a timedelta")
+        raise ConfigurationError(
+            f"{where}: resume_within={resume_within!r}: expected seconds (a number, 0 or more) or a timedelta"
+        )
     if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
         raise ConfigurationError(f"{where}: idempotency_key={idempotency_key!r}: expected a non-empty str")
     return FlowOptions(
@@ -95,7 +107,9 @@ def tags_option(where: str, value: Any) -> frozenset[str]:
     if value is None:
         return frozenset()
     if isinstance(value, (str, bytes)):
-        raise ConfigurationError(f"{where}: tags={value!r}: expected a list or set of str, found one {type(value).__name__}")
+        raise ConfigurationError(
+            f"{where}: tags={value!r}: expected a list or set of str, found one {type(value).__name__}"
+        )
     tags = frozenset(value)
     if not all(isinstance(tag, str) for tag in tags):
         raise ConfigurationError(f"{where}: tags={value!r}: every tag must be a str")
@@ -115,9 +129,13 @@ def _delays(where: str, value: Any) -> tuple[float, ...]:
         return ()
     delays = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     if not all(_is_number(delay) and delay >= 0 for delay in delays):
-        raise ConfigurationError(f"{where}: retry_delay_seconds={value!r}: expected seconds (a number, 0 or more) or a list of them")
+        raise ConfigurationError(
+            f"{where}: retry_delay_seconds={value!r}: expected seconds (a number, 0 or more) or a list of them"
+        )
     if len(delays) > MAX_RETRY_DELAYS:
-        raise ConfigurationError(f"{where}: retry_delay_seconds has {len(delays)} values; at most {MAX_RETRY_DELAYS} can be meant")
+        raise ConfigurationError(
+            f"{where}: retry_delay_seconds has {len(delays)} values; at most {MAX_RETRY_DELAYS} can be meant"
+        )
     return tuple(float(delay) for delay in delays)
 
 

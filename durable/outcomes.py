@@ -30,9 +30,13 @@ def of_value(value: Any, serializer: Serializer, who: str) -> tuple[int, bytes]:
     except NotSerializable as error:
         raise NotSerializable(error.path, error.type_name, f"{error.reason} (returned by {who})") from None
     except Exception as error:
-        raise NotSerializable("result", type(value).__qualname__, f"pickle refuses it: {error} (returned by {who})") from error
+        raise NotSerializable(
+            "result", type(value).__qualname__, f"pickle refuses it: {error} (returned by {who})"
+        ) from error
     if len(payload) > MAX_PAYLOAD:
-        reason = f"{len(payload)} bytes is more than a journal keeps of one result ({MAX_PAYLOAD}); write a file and return its path"
+        reason = (
+            f"{len(payload)} bytes is more than one result may have ({MAX_PAYLOAD}); write a file and return its path"
+        )
         raise NotSerializable("result", type(value).__qualname__, f"{reason} (returned by {who})")
     return format_, payload
 

@@ -28,7 +28,9 @@ class RunLock:
         self._lock: Any = None
 
     def acquire(self) -> bool:
-        """Take the lock if nobody has it; never waits for an owner. False: another process (or thread) executes the run."""
+        """Take the lock if nobody has it; never waits for an owner. False: another process (or thread) executes the
+        run.
+        """
         from filelock import FileLock, Timeout  # imported late: a flow pays for it once, `import durable` never
 
         while True:
@@ -62,7 +64,9 @@ def lock_path(journal: Path, run: bytes) -> Path:
 
 
 def is_held(journal: Path, run: bytes) -> bool | None:
-    """Whether a live process executes the flow run, asked without taking anything from it. None: cannot be told here."""
+    """Whether a live process executes the flow run, asked without taking anything from it. None: cannot be told
+    here.
+    """
     try:
         import fcntl
     except ImportError:

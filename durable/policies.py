@@ -4,7 +4,8 @@ Two kinds, which Prefect does not tell apart:
 
 * A *checkpoint* (`DEFAULT`, and whatever contains it) reuses a result only in the flow run that recorded it, for the
   same call: it is what makes a resume. Equal calls in one run are executed each.
-* A *memo* (any other policy) reuses any completed, unexpired result with its key, across runs as far as the policy says.
+* A *memo* (any other policy) reuses any completed, unexpired result with its key, across runs as far as the policy
+  says.
 
 ``+`` joins policies, ``- "argument"`` leaves an argument out of the inputs, `NONE` never reuses anything.
 """
@@ -78,7 +79,9 @@ class CachePolicy:
         components = self.extras if self.checkpoint else self.components
         if not components or any(facts[name] is None for name in components):
             return None
-        return digest("extras" if self.checkpoint else "memo", task, *[[n, facts[n]] for n in _ORDER if n in components])
+        return digest(
+            "extras" if self.checkpoint else "memo", task, *[[n, facts[n]] for n in _ORDER if n in components]
+        )
 
     def __repr__(self) -> str:
         names = [name.upper() for name in _ORDER if name in self.components] or ["NONE"]

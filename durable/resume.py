@@ -1,4 +1,4 @@
-"""Which flow run a call of a flow is: a new one, an unfinished one to continue, or a finished one to give the result of.
+"""Which flow run a call of a flow is: a new one, an unfinished one to continue, or a finished one to give its result.
 
 The rule (it is the same in a script, a retry loop and a notebook):
 
@@ -40,7 +40,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Request:
-    """A call of a flow: which flow (its definition and row), with which parameters (their digest), under which options."""
+    """A call of a flow: which flow (its definition and row), with which parameters (their digest), under which
+    options.
+    """
 
     journal: Journal
     flow: FlowDefinition
@@ -66,7 +68,9 @@ def choose(request: Request) -> Choice:
         chosen = _by_override(request, override)
         if chosen is not None:
             return chosen
-    resume = override if override in ("auto", "never") and request.options.resume != "require" else request.options.resume
+    resume = (
+        override if override in ("auto", "never") and request.options.resume != "require" else request.options.resume
+    )
     return Choice() if resume == "never" else _unfinished(request, required=resume == "require")
 
 
@@ -99,12 +103,16 @@ def _by_override(request: Request, prefix: str) -> Choice | None:
     if flow != request.row:
         return None
     if parameters != request.parameters:
-        root_log.warning("DURABLE_RESUME=%s: that run of %s had other parameters; it is not continued", prefix, request.flow.name)
+        root_log.warning(
+            "DURABLE_RESUME=%s: that run of %s had other parameters; it is not continued", prefix, request.flow.name
+        )
         return None
     _overrides_used.add(prefix)
     record = request.journal.find_flow_run(key)
     if record is None or record.state.type == "COMPLETED":
-        raise NothingToResume(f"DURABLE_RESUME={prefix}: that run of {request.flow.name} has completed; nothing is left to do")
+        raise NothingToResume(
+            f"DURABLE_RESUME={prefix}: that run of {request.flow.name} has completed; nothing is left to do"
+        )
     return _named(request, record)
 
 
@@ -125,8 +133,9 @@ def _unfinished(request: Request, *, required: bool) -> Choice:
         return Choice(fresh, lock)
     if required:
         raise NothingToResume(
-            f'{request.flow.where}: resume="require", and no run of {request.flow.name} with these parameters is unfinished, '
-            f"free and younger than {duration(request.options.resume_within * 1e6)}. See `durable inspect {journal.path}`"
+            f'{request.flow.where}: resume="require", and no run of {request.flow.name} with these parameters is '
+            f"unfinished, free and younger than {duration(request.options.resume_within * 1e6)}. "
+            f"See `durable inspect {journal.path}`"
         )
     if too_old is not None:
         root_log.warning(

@@ -5,8 +5,8 @@ A `Scope` gives each call made in it an identity and, where there is a history, 
 1. Identity is taken when the call is made, on the caller's thread, so neither scheduling nor waiting changes it.
 2. Equal calls in one scope are numbered in call order. Numbers start anew with each execution of the scope, so the k-th
    equal call of a resumed run meets the k-th record.
-3. A scope's `mark` is the result id of the newest failure that gave it a new chance: failures recorded before it are run
-   again, later ones are history and raise again.
+3. A scope's `mark` is the result id of the newest failure that gave it a new chance: failures recorded before it are
+   run again, later ones are history and raise again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class FlowRun(Scope):
         return f"{self.flow_name} {self.key.hex()[:7]}"
 
     def has_a_past(self) -> None:
-        """This run is executed once more: look its calls up, reading records ahead in the order they were made."""
+        """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
         self.has_history = True
         self._window.clear()
         self._last = 0
@@ -102,7 +102,9 @@ class FlowRun(Scope):
         self._limit = self.journal.newest_task_run(self.id)
 
     def recorded(self, key: bytes) -> TaskRecord | None:
-        """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly here."""
+        """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly
+        here.
+        """
         if not self.has_history:
             return None
         with self._window_lock:

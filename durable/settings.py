@@ -21,9 +21,10 @@ def configure(*, journal: str | os.PathLike[str] | None = None, durability: Dura
     """Set defaults for this process. Call it before the first flow or task.
 
     Args:
-        journal: path of the journal file; otherwise ``DURABLE_JOURNAL``, otherwise ``runs.db`` in the working directory.
-        durability: ``"power"`` (default): a returned result survives a power cut; ``"process"``: it survives ``kill -9``,
-            a power cut may lose the newest ones. Otherwise ``DURABLE_DURABILITY``.
+        journal: path of the journal file; otherwise ``DURABLE_JOURNAL``, otherwise ``runs.db`` in the working
+            directory.
+        durability: ``"power"`` (default): a returned result survives a power cut; ``"process"``: it survives
+            ``kill -9``, a power cut may lose the newest ones. Otherwise ``DURABLE_DURABILITY``.
 
     Raises:
         ConfigurationError: `durability` is neither.

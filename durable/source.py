@@ -26,7 +26,11 @@ from durable.keys import digest, function_name
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
 _LIBRARY: Final = tuple(
-    {str(Path(path).resolve()) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    {
+        str(Path(path).resolve())
+        for name, path in sysconfig.get_paths().items()
+        if name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
 )
 
 
@@ -110,8 +114,14 @@ def _is_ours(decorator: ast.expr) -> bool:
 
 def _references(function: Any, tree: ast.AST) -> Iterator[tuple[str, Any]]:
     """The global and closure names a function reads, with their values; ``module.name`` for project modules."""
-    scope: dict[str, Any] = dict(getattr(function, "__globals__", None) or vars(sys.modules.get(function.__module__, object)))
-    for name, cell in zip(getattr(getattr(function, "__code__", None), "co_freevars", ()), getattr(function, "__closure__", None) or (), strict=False):
+    scope: dict[str, Any] = dict(
+        getattr(function, "__globals__", None) or vars(sys.modules.get(function.__module__, object))
+    )
+    for name, cell in zip(
+        getattr(getattr(function, "__code__", None), "co_freevars", ()),
+        getattr(function, "__closure__", None) or (),
+        strict=False,
+    ):
         try:
             scope[name] = cell.cell_contents
         except ValueError:  # not assigned yet

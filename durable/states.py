@@ -108,7 +108,9 @@ def check_transition(before: StateKind | None, after: StateKind, what: str) -> N
     """Raise `InvalidTransition` unless `after` may follow `before` (None: nothing recorded yet) in `what`'s history."""
     if after not in TRANSITIONS[before]:
         was = before.name if before else "no state"
-        raise InvalidTransition(f"{what}: {after.name} may not follow {was}. Please report this: it is a bug in durable.")
+        raise InvalidTransition(
+            f"{what}: {after.name} may not follow {was}. Please report this: it is a bug in durable."
+        )
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class Task(Decorated[P, R, TaskDefinition]):
     """A function decorated with `task`. Call it like the function it was made from.
 
     In a flow run a call is a checkpoint: once completed, it is never executed again in that run. Outside of any flow it
-    runs and is journaled. A call of a coroutine function gives a coroutine; what identifies the call is settled when the
-    call is made, not when it is awaited.
+    runs and is journaled. A call of a coroutine function gives a coroutine; what identifies the call is settled when
+    the call is made, not when it is awaited.
 
     Attributes:
         fn: the undecorated function.
@@ -101,7 +101,7 @@ class Task(Decorated[P, R, TaskDefinition]):
         return drive_async(call) if self.definition.is_async else drive(call)
 
     def with_options(self, **changes: Any) -> Task[P, R]:
-        """The same function under other options: those of `task`, each replacing the one it had. None restores a default.
+        """The same function under other options: those of `task`, each in place of the one it had. None: the default.
 
         Raises:
             ConfigurationError: an option that does not exist or cannot be meant.
@@ -126,7 +126,7 @@ def task(
     result_serializer: Serializer = "durable",
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Any = None, /, **options: Any) -> Any:
-    """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``; see docs for what differs.
+    """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
 
     Args:
         fn: the function: plain, coroutine, method, class method or static method.

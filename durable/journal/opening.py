@@ -3,8 +3,8 @@
 Rules:
 
 1. Nothing is touched before it is known to be ours: the header is read through an immutable connection, which takes no
-   lock and makes no side file. Never through `open()`: closing a database file drops every POSIX lock this process holds
-   on it, SQLite's among them.
+   lock and makes no side file. Never through `open()`: closing a database file drops every POSIX lock this process
+   holds on it, SQLite's among them.
 2. A new file is made with mode 0600, gets its whole schema in one synced transaction, and is checkpointed before the
    first task, so that no power cut can leave a journal without its schema.
 3. Every pragma is read back; a mismatch is an error, not a hope.
@@ -18,7 +18,14 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from durable.errors import JournalError, JournalNotFound, JournalNotWritable, NewerJournal, NotAJournal, UnsupportedFilesystem
+from durable.errors import (
+    JournalError,
+    JournalNotFound,
+    JournalNotWritable,
+    NewerJournal,
+    NotAJournal,
+    UnsupportedFilesystem,
+)
 from durable.filesystem import filesystem_type, is_unsafe
 from durable.journal import schema
 
@@ -45,7 +52,9 @@ def connect(path: Path) -> sqlite3.Connection:
     if new:
         _create_file(path)
     try:
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
+        )
     except sqlite3.Error as error:
         raise JournalNotWritable(str(path), f"SQLite cannot open it: {error}") from error
     try:
@@ -63,13 +72,16 @@ def _check_folder(path: Path) -> None:
     folder = path.parent
     if not folder.is_dir():
         found = "is not a folder" if folder.exists() else "does not exist"
-        raise JournalNotFound(str(path), f"the folder {folder} {found}. Create it, or choose another with DURABLE_JOURNAL")
+        raise JournalNotFound(
+            str(path), f"the folder {folder} {found}. Create it, or choose another with DURABLE_JOURNAL"
+        )
     if path.is_dir():
         raise NotAJournal(str(path), "expected a file, found a folder")
     # The write-ahead log and the locks are files beside the journal.
     if not os.access(folder, os.W_OK | os.X_OK):
         raise JournalNotWritable(
-            str(path), f"the folder {folder} is read-only and the journal needs files beside it. Choose another with DURABLE_JOURNAL"
+            str(path),
+            f"the folder {folder} is read-only, and the journal needs files beside it. Set DURABLE_JOURNAL",
         )
     kind = filesystem_type(folder)
     if is_unsafe(kind):
@@ -91,7 +103,8 @@ def _is_new(path: Path) -> bool:
     if application == schema.APPLICATION_ID:
         if version > schema.VERSION:
             raise NewerJournal(
-                str(path), f"it has schema {version}, this durable writes up to {schema.VERSION}. Upgrade durable-journal"
+                str(path),
+                f"it has schema {version}, this durable writes up to {schema.VERSION}. Upgrade durable-journal",
             )
         return False
     if application or version or tables:
@@ -145,7 +158,9 @@ def _set_pragmas(path: Path, connection: sqlite3.Connection) -> None:
         connection.execute(f"PRAGMA {name} = {wanted}").fetchall()
         row = connection.execute(f"PRAGMA {name}").fetchone()
         if row is not None and row[0] != wanted:
-            raise JournalError(str(path), f"PRAGMA {name} is {row[0]!r} after being set to {wanted!r}: it cannot be written safely")
+            raise JournalError(
+                str(path), f"PRAGMA {name} is {row[0]!r} after being set to {wanted!r}: it cannot be written safely"
+            )
 
 
 def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:

@@ -136,7 +136,18 @@ class Journal(Writer):
         idempotency_key: str | None,
     ) -> Entry:
         """A new flow run; `parents` are the rows of the flow run and task run it was called in."""
-        row = (key, flow_id, *parents, self.process_id, state.code, clock().now(), parameters, digest, idempotency_key, None)
+        row = (
+            key,
+            flow_id,
+            *parents,
+            self.process_id,
+            state.code,
+            clock().now(),
+            parameters,
+            digest,
+            idempotency_key,
+            None,
+        )
         return Entry(True, (sql.ADD_FLOW_RUN, row))
 
     def flow_run_enters(
@@ -144,7 +155,13 @@ class Journal(Writer):
     ) -> Entry:
         """One or more transitions of a flow run, numbered from `seq`; `outcome` belongs to the first of them."""
         return _transitions(
-            (sql.ADD_FLOW_STATE, sql.ADD_FLOW_STATE_WITH_RESULT), run, seq, states, self.process_id, outcome, synced=True
+            (sql.ADD_FLOW_STATE, sql.ADD_FLOW_STATE_WITH_RESULT),
+            run,
+            seq,
+            states,
+            self.process_id,
+            outcome,
+            synced=True,
         )
 
     def task_run_begins(
@@ -158,7 +175,17 @@ class Journal(Writer):
         inputs: bytes | None,
     ) -> Entry:
         """A new task run: its row, which is its first transition."""
-        row = (key, task_id, flow_run_id, parent_id, self._process_id or self.process_id, state.code, clock().now(), occurrence, inputs)
+        row = (
+            key,
+            task_id,
+            flow_run_id,
+            parent_id,
+            self._process_id or self.process_id,
+            state.code,
+            clock().now(),
+            occurrence,
+            inputs,
+        )
         return Entry(False, (sql.ADD_TASK_RUN, row))
 
     def task_run_cached(
@@ -187,7 +214,13 @@ class Journal(Writer):
     ) -> Entry:
         """One or more transitions of a task run, numbered from `seq`; `outcome` belongs to the first of them."""
         return _transitions(
-            (sql.ADD_TASK_STATE, sql.ADD_TASK_STATE_WITH_RESULT), run, seq, states, self._process_id, outcome, synced=synced
+            (sql.ADD_TASK_STATE, sql.ADD_TASK_STATE_WITH_RESULT),
+            run,
+            seq,
+            states,
+            self._process_id,
+            outcome,
+            synced=synced,
         )
 
     # Facts to look up.
@@ -293,7 +326,7 @@ def _task_record(row: tuple[int, bytes, int, int, int, int, int | None]) -> Task
 
 
 def _as_flow_record(row: tuple[int, bytes, int, int, int, int, int | None, int, str, int]) -> FlowRecord:
-    return FlowRecord(*row[:4], BY_CODE[row[4]], *row[5:])
+    return FlowRecord(row[0], row[1], row[2], row[3], BY_CODE[row[4]], row[5], row[6], row[7], row[8], row[9])
 
 
 def _flow_record(rows: list[tuple[int, bytes, int, int, int, int, int | None, int, str, int]]) -> FlowRecord | None:

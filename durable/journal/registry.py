@@ -27,7 +27,7 @@ def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
         JournalError: whatever is wrong with the file; the subclass says.
         ConfigurationError: it is already open with another durability.
     """
-    file = Path(os.path.realpath(os.path.expanduser(path)))
+    file = Path(path).expanduser().resolve()
     with _lock:
         known = _open.get(str(file))
         if known is not None and known[1] == _identity(file):
@@ -81,6 +81,4 @@ def _after_fork_in_child() -> None:
 
 atexit.register(close_journals)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

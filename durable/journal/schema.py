@@ -1,7 +1,8 @@
 """The journal's schema: where its SQL lies, how a new file gets it and how an older file is brought up to date.
 
-`schema/journal.sql` and `schema/views.sql` are the canonical text for a new file; `schema/migrations/NNNN_name.sql` take
-an older one to version NNNN, applied and remembered by sqlite-utils. Both ways end in the same schema; a test compares.
+`schema/journal.sql` and `schema/views.sql` are the canonical text for a new file; `schema/migrations/NNNN_name.sql`
+take an older one to version NNNN, applied and remembered by sqlite-utils. Both ways end in the same schema; a test
+compares.
 """
 
 from __future__ import annotations

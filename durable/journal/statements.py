@@ -26,10 +26,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 # What happens to a flow run next, with or without a result written just before in the same transaction.
 ADD_FLOW_STATE: Final = """
-INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL, ?)"""
-ADD_FLOW_STATE_WITH_RESULT: Final = """
-INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message)
-VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
+INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL,
+?)"""
+ADD_FLOW_STATE_WITH_RESULT: Final = """ INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id,
+message) VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 
 # A task run starts: the row is its first transition.
 ADD_TASK_RUN: Final = """
@@ -38,10 +38,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # What happens to a task run next: without a result, with one written just before, with another run's.
 ADD_TASK_STATE: Final = """
-INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL, ?)"""
-ADD_TASK_STATE_WITH_RESULT: Final = """
-INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
-VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL,
+?)"""
+ADD_TASK_STATE_WITH_RESULT: Final = """ INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id,
+message) VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 ADD_CACHED_STATE: Final = """
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
 VALUES (last_insert_rowid(), 1, ?, ?, ?, ?, NULL)"""
@@ -86,9 +86,6 @@ LEFT JOIN flow_run_state AS s
 JOIN process AS p ON p.id = coalesce(s.process_id, r.process_id)
 """
 FIND_FLOW_RUN: Final = _FLOW_RECORD + "WHERE r.key = ?"
-# A person's choice of run: at most two, to tell one from several.
-CHOOSE_FLOW_RUN: Final = """
-SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%' LIMIT 2"""
 FIND_FLOW_RUN_BY_IDEMPOTENCY_KEY: Final = _FLOW_RECORD + "WHERE r.flow_id = ? AND r.idempotency_key = ?"
 UNFINISHED_FLOW_RUNS: Final = (
     _FLOW_RECORD
@@ -96,8 +93,15 @@ UNFINISHED_FLOW_RUNS: Final = (
   AND coalesce(s.state, r.state) NOT IN (7, 8, 14) ORDER BY r.id DESC LIMIT 50"""
 )
 
+# A person's choice of run: at most two, to tell one from several.
+CHOOSE_FLOW_RUN: Final = """
+SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%'
+LIMIT 2"""
+
 # The newest failure recorded for a flow run: task failures before it get a new chance.
-LAST_FAILURE: Final = "SELECT coalesce(max(result_id), 0) FROM flow_run_state WHERE flow_run_id = ? AND state IN (3, 6, 10, 11)"
+LAST_FAILURE: Final = (
+    "SELECT coalesce(max(result_id), 0) FROM flow_run_state WHERE flow_run_id = ? AND state IN (3, 6, 10, 11)"
+)
 
 # When anything was last recorded under a flow run. A long run's last hundred task runs speak for it.
 LAST_RECORD: Final = """

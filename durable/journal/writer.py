@@ -1,8 +1,8 @@
 """The one connection of this process that writes to a journal: group commit, checkpoints, and when to stop.
 
-Contract with the caller. `commit(entry)` returns when the entry is in the file, as durably as the entry asks; the caller
-may then tell its own caller. `commit_soon(entry, loop)` gives a future for the same promise. An error means the entry
-may or may not be in the file (`JournalFailed`) or is not (`JournalBusy`).
+Contract with the caller. `commit(entry)` returns when the entry is in the file, as durably as the entry asks; the
+caller may then tell its own caller. `commit_soon(entry, loop)` gives a future for the same promise. An error means the
+entry may or may not be in the file (`JournalFailed`) or is not (`JournalBusy`).
 
 Rules:
 
@@ -258,4 +258,3 @@ def _leak(connection: sqlite3.Connection) -> None:
     import ctypes  # needed in a forked child or after a disk error only
 
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
