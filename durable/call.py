@@ -27,7 +27,6 @@ from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, JournalError, NotSerializable, TaskInterrupted, UnresolvedClass
 from durable.journal import Entry, Journal, Outcome, TaskRecord
-from durable.keys import where
 from durable.logs import task_log
 from durable.options import TaskOptions
 from durable.outcomes import (
@@ -58,7 +57,7 @@ from durable.states import (
 )
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
-_NOT_BEGUN = frozenset({PENDING, NOT_READY})
+_BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
 
 class Call(Scope):
@@ -168,11 +167,12 @@ class Call(Scope):
                 self._inputs,
             )
             return self._begun
+        row = self.definition.row(self.journal)
+        source = row if row != self._recorded_source(self._record) else None
         if self._record.state in _IN_FLIGHT:
-            return self._enters(
-                (CRASHED, "Its process died while it ran; found when the run was resumed."), (RUNNING, None)
-            )
-        return self._enters((RUNNING, None))
+            died = "Its process died while it ran; found when the run was resumed."
+            return self._enters((CRASHED, died), (RUNNING, None), source=source)
+        return self._enters((RUNNING, None), source=source)
 
     def enter(self) -> None:
         """The body begins: calls made from here on are made in this task run."""
@@ -191,7 +191,7 @@ class Call(Scope):
         outcome: Outcome | None = None
         if definition.options.persist_result:
             try:
-                format_, payload = of_value(value, definition.options.result_serializer, f"task {where(definition.fn)}")
+                format_, payload = of_value(value, definition.options.result_serializer, definition.where)
             except NotSerializable as error:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
@@ -262,7 +262,7 @@ class Call(Scope):
             if record.result_id > self.mark:
                 self._end_restored(error=restore(self.journal.outcome(record.result_id), self.name))
                 return
-        elif kind not in _NOT_BEGUN:
+        elif kind not in _BETWEEN_ATTEMPTS:
             self._check_may_run_again(record)
         self._retries = self.journal.failed_attempts(record.id, self.mark)
 
@@ -273,8 +273,9 @@ class Call(Scope):
         outcome = self.journal.outcome(record.result_id)
         if definition.policy.extras and outcome.cache_key != self._compute_cache_key():
             return False
-        if record.task_id != definition.row(self.journal):
-            definition.tell_source_change(self.journal, record.task_id)
+        source = self._recorded_source(record)
+        if source != definition.row(self.journal):
+            definition.tell_source_change(self.journal, source)
         try:
             value = restore(outcome, self.name)
         except UnresolvedClass as error:
@@ -284,6 +285,11 @@ class Call(Scope):
             raise UnresolvedClass(error.module, error.qualname, reason) from None
         self._end_restored(value=value)
         return True
+
+    def _recorded_source(self, record: TaskRecord) -> int:
+        """The task row (a version of the source) that the run was last executed with."""
+        executed_again = self.journal.executed_source(record.id) if record.seq > 1 else None
+        return executed_again or record.task_id
 
     def _end_restored(self, value: Any = None, error: BaseException | None = None) -> None:
         self.done = True
@@ -370,7 +376,11 @@ class Call(Scope):
         return entry
 
     def _enters(
-        self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None, synced: bool = False
+        self,
+        *states: tuple[StateKind, str | None],
+        outcome: Outcome | None = None,
+        synced: bool = False,
+        source: int | None = None,
     ) -> Entry:
         for kind, _ in states:
             check_transition(self.kind, kind, self.definition.name)
@@ -380,7 +390,7 @@ class Call(Scope):
             self.row = self._begun.rowid
         seq = self._seq + 1
         self._seq += len(states)
-        return self.journal.task_run_enters(self.row, seq, states, outcome, synced=synced)
+        return self.journal.task_run_enters(self.row, seq, states, outcome, synced=synced, source=source)
 
     def _log_fields(self) -> dict[str, str | None]:
         return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}

@@ -140,7 +140,7 @@ class FlowCall:
         self.done = True
         self._value = value
         try:
-            outcome: Outcome | None = Outcome(*of_value(value, "durable", f"flow {self.definition.where}"))
+            outcome: Outcome | None = Outcome(*of_value(value, "durable", self.definition.where))
         except NotSerializable as error:
             if self._identity is not None or self.definition.options.idempotency_key is not None:
                 self.error = error

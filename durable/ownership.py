@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+_ours: set[Path] = set()  # locks this process holds, so that it need not ask the kernel, and wait, for its own
+
 
 class RunLock:
     """The lock of one flow run, held from `acquire` to `release`."""
@@ -33,6 +35,8 @@ class RunLock:
         """
         from filelock import FileLock, Timeout  # imported late: a flow pays for it once, `import durable` never
 
+        if self.path in _ours:
+            return False
         while True:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             # A reader that asks whether the run is alive holds the lock for an instant; hence not a single try.
@@ -44,6 +48,7 @@ class RunLock:
             except FileNotFoundError:
                 continue  # a finishing run has just removed the empty folder
             self._lock = lock
+            _ours.add(self.path)
             return True
 
     def release(self) -> None:
@@ -54,8 +59,13 @@ class RunLock:
             self.path.unlink()
         self._lock.release()
         self._lock = None
+        _ours.discard(self.path)
         with suppress(OSError):
             self.path.parent.rmdir()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ours.clear)
 
 
 def lock_path(journal: Path, run: bytes) -> Path:

@@ -132,6 +132,7 @@ CREATE TABLE task_run_state (
     process_id  INTEGER NOT NULL REFERENCES process,
     result_id   INTEGER REFERENCES result,
     message     TEXT,
+    task_id     INTEGER REFERENCES task,  -- of an execution from another source than the row's: that source, from here on
     PRIMARY KEY (task_run_id, seq)
 ) STRICT, WITHOUT ROWID;
 

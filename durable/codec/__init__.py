@@ -6,13 +6,25 @@ their library is already imported; nothing here imports one.
 
 from __future__ import annotations
 
-from durable.codec.canonical import canonical, canonical_digest_abridged, canonical_items, type_only
+from durable.codec.canonical import (
+    ARGUMENT_LIMIT,
+    LEAF_LIMIT,
+    canonical,
+    canonical_digest_abridged,
+    canonical_items,
+    type_only,
+)
 from durable.codec.classes import register
 from durable.codec.decoder import decode, decode_exception
 from durable.codec.encoder import encode, encode_exception
 from durable.codec.exceptions import Unrecorded, UnrecordedValue
+from durable.codec.inert import Inert, decode_inert
+from durable.codec.summary import summary
 
 __all__ = [
+    "ARGUMENT_LIMIT",
+    "LEAF_LIMIT",
+    "Inert",
     "Unrecorded",
     "UnrecordedValue",
     "canonical",
@@ -20,8 +32,10 @@ __all__ = [
     "canonical_items",
     "decode",
     "decode_exception",
+    "decode_inert",
     "encode",
     "encode_exception",
     "register",
+    "summary",
     "type_only",
 ]

@@ -110,12 +110,16 @@ class Canonical(Walker):
     plain_when_careful = frozenset({NoneType, bool})
 
     def sequence(self, value: Iterable[Any], owner: object, depth: int) -> Any:
+        """As in Walker, each element canonical."""
         items = value if isinstance(value, list) else [*value]
         return items if not self.careful and _is_plain(items) else super().sequence(items, owner, depth)
 
     def mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
+        """A dict in the order of its encoded keys."""
         if not self.plain_keys(value, depth):
-            return self.pairs(value, depth)
+            flat = [packed(part) for part in self.flat(value, depth)]
+            ordered = sorted(zip(flat[::2], flat[1::2], strict=True))
+            return extension(x.DICT, [msgspec.Raw(part) for part in chain.from_iterable(ordered)])
         if len(value) > 1:
             value = dict(sorted(value.items(), key=_packed_key))
         if not self.careful and _is_plain([*value.values()]):
@@ -123,16 +127,13 @@ class Canonical(Walker):
         return super().mapping(value, depth)
 
     def plain_keys(self, value: Mapping[Any, Any], depth: int) -> bool:
+        """Whether every key is native, and canonical as it is."""
         if not self.careful and _is_plain([*value]):
             return True
         return NATIVE.issuperset(map(type, value)) and all(self.walk(key, depth) is key for key in value)
 
-    def pairs(self, value: Mapping[Any, Any], depth: int) -> Any:
-        flat = [packed(part) for part in self.flat(value, depth)]
-        ordered = sorted(zip(flat[::2], flat[1::2], strict=True))
-        return extension(x.DICT, [msgspec.Raw(part) for part in chain.from_iterable(ordered)])
-
     def elements(self, value: Iterable[Any], depth: int) -> Any:
+        """A set's elements in the order of their encodings."""
         return [msgspec.Raw(part) for part in sorted(map(packed, super().elements(value, depth)))]
 
 

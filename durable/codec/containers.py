@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable
 from typing import Any
 
 from durable.codec import extensions as x
@@ -37,8 +38,6 @@ def write_deque(value: deque[Any], walker: Walker, depth: int) -> Any:
 
 
 HANDLERS: dict[type, Handler] = {
-    list: lambda value, walker, depth: walker.sequence(value, value, depth),
-    dict: lambda value, walker, depth: walker.mapping(value, depth),
     tuple: lambda value, walker, depth: extension(x.TUPLE, walker.sequence(value, value, depth)),
     set: lambda value, walker, depth: extension(x.SET, walker.elements(value, depth)),
     frozenset: lambda value, walker, depth: extension(x.FROZENSET, walker.elements(value, depth)),
@@ -73,7 +72,7 @@ def read_defaultdict(payload: Any) -> defaultdict[Any, Any]:
     return defaultdict(factory, items)
 
 
-NESTED_READERS = {
+NESTED_READERS: dict[int, Callable[[Any], Any]] = {
     x.TUPLE: tuple,
     x.SET: set,
     x.FROZENSET: frozenset,

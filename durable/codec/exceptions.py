@@ -150,7 +150,10 @@ class _Recorder:
             where, _ = refused.located(path)
             return self.walker.walk(Unrecorded(where, refused.type_name), self.depth)
         except Exception:
-            pass
+            return self._unrecorded(value, path)
+        return self._unrecorded(value, path)
+
+    def _unrecorded(self, value: object, path: str) -> Any:
         module, qualname = name_of(type(value))
         return self.walker.walk(Unrecorded(path, f"{module}.{qualname}"), self.depth)
 

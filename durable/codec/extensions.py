@@ -1,8 +1,8 @@
 """The table of MessagePack extension codes: what every byte string in a journal is made of.
 
-Fixed for ever: a code is never given another meaning, a new kind of value takes a new code. Payloads marked *nested* are
-MessagePack themselves, with the same codes inside; the others are raw bytes. A class is always named by the first two
-elements, its recorded module and its qualified name, so that a reader which resolves nothing can still show it.
+Fixed for ever: a code never gets another meaning, a new kind of value takes a new code. Payloads marked *nested*
+are MessagePack themselves, with the same codes inside; the others are raw bytes. A class is always named by the first
+two elements, its recorded module and its qualified name, so that a reader which resolves nothing can still show it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ TUPLE = 1  # [element, ...]
 SET = 2  # [element, ...]
 FROZENSET = 3  # [element, ...]
 ORDERED_DICT = 22  # [key, value, key, value, ...]
-DICT = 23  # [key, value, ...]: a dict with a key MessagePack cannot have
+DICT = 23  # [key, value, ...]: a dict with a key that is not native
 DEFAULTDICT = 24  # [factory: None or [module, qualname], dict]
 COUNTER = 27  # dict
 DEQUE = 28  # [maxlen or None, [element, ...]]
@@ -63,8 +63,7 @@ CLASS = 103  # [module, qualname]
 PARTIAL = 104  # [function, [argument, ...], {keyword: argument}]
 METHOD = 105  # [module, qualname, the object it is bound to]
 KEYED = 106  # [module, qualname, what __durable_key__ returned]
-COLUMN = 107  # [type as text, length, part, ...]: a column of a table
-CANONICAL_TABLE = 108  # [library, class name, shape, part, ...]
+CANONICAL_TABLE = 107  # [library, class name, shape, columns or their digest]
 
 NAMES: dict[int, str] = {
     code: name for name, code in sorted(globals().items()) if name.isupper() and isinstance(code, int)

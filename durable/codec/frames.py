@@ -24,7 +24,7 @@ def column_parts(column: Any, walker: Walker, depth: int) -> list[Any]:
     """A Series' or Index's values: how they are held, then the parts."""
     pd, np = sys.modules["pandas"], sys.modules["numpy"]
     dtype = column.dtype
-    if dtype == object:
+    if getattr(dtype, "kind", "") == "O" and isinstance(dtype, np.dtype):
         return ["object", walker.sequence(column.to_numpy().tolist(), column, depth)]
     if isinstance(dtype, np.dtype):
         return ["numpy", walker.walk(np.asarray(column.array), depth)]

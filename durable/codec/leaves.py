@@ -28,6 +28,7 @@ _PLAIN_POLARS = re.compile(r"(Boolean|String|Binary|Categorical|Enum|Decimal|Nul
 _INEXACT_POLARS = re.compile(r"\bTime\b|'ns'|\bObject\b|Categorical|Enum")
 _PHYSICAL = {"Int8": "b", "Int16": "h", "Int32": "i", "Int64": "q", "UInt8": "B", "UInt16": "H", "UInt32": "I",
              "UInt64": "Q", "Float32": "f", "Float64": "d"}  # fmt: skip
+_EXTENDED = "extended precision has padding that differs between equal numbers; use float64"
 _TEMPORAL = re.compile(r"(Date|Datetime|Duration|Time)\b")
 
 
@@ -97,7 +98,7 @@ def write_array(value: Any, walker: Walker, depth: int) -> Any:
         return extension(x.NDARRAY, [described, shape, "C", columns])
     if dtype.kind in "fc":
         if dtype.itemsize > (8 if dtype.kind == "f" else 16):
-            raise Refused(value, "extended precision has padding that differs between equal numbers; use float64")
+            raise Refused(value, _EXTENDED)
         missing = np.isnan(value)
         if missing.any():
             value = np.where(missing, dtype.type(NAN), value) if dtype.kind == "f" else _plain_complex(value)
@@ -114,12 +115,16 @@ def _plain_complex(value: Any) -> Any:
 
 
 def write_numpy_scalar(value: Any, walker: Walker, depth: int) -> Any:
+    """A numpy scalar; only where its bytes say no more than its value."""
     np = sys.modules["numpy"]
     dtype = value.dtype
-    if isinstance(value, np.floating | np.complexfloating | np.void) and type(value) is dtype.type:
-        # Through an array, which knows about NaN, padding and extended precision.
-        held = write_array(np.asarray(value), walker, depth)
-        return extension(x.NPSCALAR, [dtype.char if dtype.names is None else describe_dtype(dtype), held])
+    if isinstance(value, np.void) and dtype.names is not None:
+        return extension(x.NPSCALAR, [describe_dtype(dtype), write_array(np.asarray(value), walker, depth)])
+    if dtype.kind in "fc":
+        if dtype.char in "gG":
+            raise Refused(value, _EXTENDED)
+        if np.isnan(value):
+            value = _plain_complex(np.asarray(value).reshape(1))[0] if dtype.kind == "c" else dtype.type(NAN)
     return write_scalar(value, walker, depth)
 
 

@@ -20,7 +20,7 @@ from durable.codec import extensions as x
 from durable.codec.walker import Handler, Refused, Walker, extension
 from durable.errors import CorruptPayload, UnresolvedClass
 
-_INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
+_INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _COMPLEX = struct.Struct("<dd")
 _ZONE_KEY = re.compile(r"[A-Za-z0-9_+\-]+(/[A-Za-z0-9_+\-]+){0,4}")
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,7 +34,7 @@ def int_ext(value: int) -> Ext:
 
 
 def write_int(value: int, _walker: Walker, _depth: int) -> Any:
-    """Only the careful walk comes here; 64 bits stay native."""
+    """Only the careful walk comes here; what 64 bits hold, signed or not, stays native."""
     return value if _INT_MIN <= value <= _INT_MAX else int_ext(value)
 
 

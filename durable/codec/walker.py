@@ -133,18 +133,23 @@ class Walker:
         cls = type(value)
         if cls in self.native:
             return value
+        if depth > MAX_DEPTH:
+            raise TooDeep(value, f"nested more than {MAX_DEPTH} levels deep")
+        # The two commonest are no handlers: 200 levels must fit the call stack, and every frame counts.
+        if cls is dict:
+            return self.mapping(value, depth + 1)
+        if cls is list:
+            return self.sequence(value, value, depth + 1)
         handler = self.handlers.get(cls) or self.find(cls)
         if handler is None:
             raise Refused(value, why_refused(value))
-        if depth > MAX_DEPTH:
-            raise TooDeep(value, f"nested more than {MAX_DEPTH} levels deep")
         return handler(value, self, depth + 1)
 
     def sequence(self, value: Iterable[Any], owner: object, depth: int) -> Any:
         """The elements in order; the owner's own list when nothing had to be swapped."""
         if self.native.issuperset(map(type, value)):
             return value if type(value) is list else list(value)
-        out = []
+        out: list[Any] = []
         append, native, walk = out.append, self.native, self.walk
         i = 0
         try:
@@ -159,7 +164,7 @@ class Walker:
         """A dict's items in order: a native map, or a DICT where a key is not native."""
         native = self.native
         if not self.plain_keys(value, depth):
-            return self.pairs(value, depth)
+            return extension(DICT, self.flat(value, depth))
         if native.issuperset(map(type, value.values())):
             return value if type(value) is dict else dict(value)
         out = {}
@@ -179,10 +184,6 @@ class Walker:
             return True
         # Only an Ext cannot be a key, and the careful walk leaves most strings and integers as they are.
         return self.careful and NATIVE.issuperset(map(type, value)) and all(self.walk(k, depth) is k for k in value)
-
-    def pairs(self, value: Mapping[Any, Any], depth: int) -> Any:
-        """A dict's items as a DICT, any keys."""
-        return extension(DICT, self.flat(value, depth))
 
     def flat(self, value: Mapping[Any, Any], depth: int) -> list[Any]:
         """``[key, value, key, value, ...]`` in order."""

@@ -211,8 +211,12 @@ class Journal(Writer):
         outcome: Outcome | None = None,
         *,
         synced: bool,
+        source: int | None = None,
     ) -> Entry:
-        """One or more transitions of a task run, numbered from `seq`; `outcome` belongs to the first of them."""
+        """One or more transitions of a task run, numbered from `seq`; `outcome` belongs to the first of them.
+
+        `source` is the task row that an execution beginning with the last of them has, if it is not the run's own.
+        """
         return _transitions(
             (sql.ADD_TASK_STATE, sql.ADD_TASK_STATE_WITH_RESULT),
             run,
@@ -221,6 +225,7 @@ class Journal(Writer):
             self._process_id,
             outcome,
             synced=synced,
+            source=source,
         )
 
     # Facts to look up.
@@ -237,6 +242,11 @@ class Journal(Writer):
     def newest_task_run(self, flow_run_id: int) -> int:
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
+
+    def executed_source(self, run: int) -> int | None:
+        """The task row a task run was last executed with, if it is another than the run's own."""
+        found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
+        return found[0][0] if found else None
 
     def failed_attempts(self, run: int, since: int) -> int:
         """How many failed attempts of a task run are recorded after result `since`."""
@@ -308,6 +318,7 @@ def _transitions(
     outcome: Outcome | None,
     *,
     synced: bool,
+    source: int | None = None,
 ) -> Entry:
     now = clock().now()
     plain, with_result = texts
@@ -318,6 +329,9 @@ def _transitions(
     for number, (kind, message) in enumerate(states):
         text = with_result if outcome is not None and number == 0 else plain
         rows.append((text, (run, seq + number, kind.code, now, process_id, message)))
+    if source is not None:
+        kind, number = states[-1][0], len(states) - 1
+        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, source)
     return Entry(synced, *rows)
 
 

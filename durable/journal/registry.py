@@ -1,4 +1,4 @@
-"""The journals this process has open: one object a file, closed at exit, abandoned in a forked child."""
+"""The journals this process has open: one object a file, closed at exit and before a fork."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import os
 import threading
 from pathlib import Path
 
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, JournalFailed
+from durable.journal.opening import identity
 from durable.journal.records import Journal
 
 _open: dict[str, tuple[Journal, tuple[int, int]]] = {}
+_inherited: set[str] = set()  # files a forked child may not open: it holds the parent's SQLite state of them
 _lock = threading.Lock()
 
 
@@ -29,8 +31,12 @@ def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
     """
     file = Path(path).expanduser().resolve()
     with _lock:
+        if str(file) in _inherited:
+            raise JournalFailed(
+                str(file), "this process was forked from one whose write to it had failed. Start a new process"
+            )
         known = _open.get(str(file))
-        if known is not None and known[1] == _identity(file):
+        if known is not None and known[1] == identity(file):
             journal = known[0]
             if journal.durability != durability:
                 raise ConfigurationError(
@@ -41,7 +47,7 @@ def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
         if known is not None:
             known[0].abandon()
         journal = Journal(file, durability)
-        _open[str(file)] = journal, _identity(file)
+        _open[str(file)] = journal, identity(file)
         return journal
 
 
@@ -50,14 +56,6 @@ def close_journals() -> None:
     with _lock:
         while _open:
             _open.popitem()[1][0].close()
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return (0, 0)
-    return status.st_dev, status.st_ino
 
 
 def _before_fork() -> None:
@@ -73,7 +71,9 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    for journal, _ in _open.values():
+    for file, (journal, _) in _open.items():
+        if journal.crosses_forks:
+            _inherited.add(file)
         journal.after_fork_in_child()
     _open.clear()
     _lock.release()

@@ -26,10 +26,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 # What happens to a flow run next, with or without a result written just before in the same transaction.
 ADD_FLOW_STATE: Final = """
-INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL,
-?)"""
-ADD_FLOW_STATE_WITH_RESULT: Final = """ INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id,
-message) VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
+INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, message) VALUES (?, ?, ?, ?, ?, ?)"""
+ADD_FLOW_STATE_WITH_RESULT: Final = """
+INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message)
+VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 
 # A task run starts: the row is its first transition.
 ADD_TASK_RUN: Final = """
@@ -38,10 +38,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # What happens to a task run next: without a result, with one written just before, with another run's.
 ADD_TASK_STATE: Final = """
-INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message) VALUES (?, ?, ?, ?, ?, NULL,
-?)"""
-ADD_TASK_STATE_WITH_RESULT: Final = """ INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id,
-message) VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message) VALUES (?, ?, ?, ?, ?, ?)"""
+ADD_TASK_STATE_WITH_RESULT: Final = """
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
+VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 ADD_CACHED_STATE: Final = """
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
 VALUES (last_insert_rowid(), 1, ?, ?, ?, ?, NULL)"""
@@ -73,7 +73,13 @@ NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_r
 # How many failed attempts a task run has on record since a given result: its retry budget spent.
 COUNT_RETRIES: Final = "SELECT count(*) FROM task_run_state WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"
 
-# The source a task run's function had when it was recorded.
+# A task run is executed again, from another version of the source than its row names; and which one was the last.
+ADD_EXECUTION: Final = """
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, task_id) VALUES (?, ?, ?, ?, ?, ?)"""
+FIND_EXECUTED_SOURCE: Final = """
+SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
+
+# A version of a task's source.
 FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 
 # Where flow runs stand now: by id, by idempotency key, or the unfinished ones of one call, newest first.

@@ -15,7 +15,10 @@ Rules:
 4. Checkpoints happen here only, on purpose, in RESTART mode, which holds the write lock: SQLite 3.7.0 to 3.51.2 may
    corrupt the file when one connection resets the log while another checkpoints (fixed in 3.51.3, 3.50.7, 3.44.6).
    RESTART also leaves the log at its length, so that the next fsync need not grow it.
-5. A connection never crosses a fork. The child abandons it, unclosed; forks wait for a commit under way.
+5. A connection never crosses a fork, nor does anything SQLite knows of the file. Its tables of files and locks are
+   global to the process, and a child that inherits them writes without locks, into a log the parent may delete: seen,
+   2026-11, results of a forked child lost without an error. So the connection is closed before a fork, when no commit
+   is under way, and both sides open their own.
 """
 
 from __future__ import annotations
@@ -62,15 +65,21 @@ class Writer:
         self.synced_commits = 0  # of those, the ones that waited for an fsync
         self.checkpoints = 0
         self._power = durability == "power"
-        self._connection = opening.connect(path)
-        self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._full = False
+        self._connect()
+        self._file = opening.identity(path)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
         self._closed = False
+
+    def _connect(self) -> None:
+        self._connection = opening.connect(self.path)
+        self._execute = self._connection.cursor().execute  # one cursor for all: making one costs a tenth of an insert
+        self._execute("PRAGMA synchronous = NORMAL")
+        self._full = False
+        self._parked = False
 
     def commit(self, entry: Entry) -> int:
         """Record `entry`; returns the rowid of its first statement once it is as durable as it asks.
@@ -127,9 +136,10 @@ class Writer:
         queue = self._queue
         while queue and len(batch) < _BATCH:
             batch.append(queue.popleft())
-        changes = self._connection.total_changes
+        changes = 0
         try:
             self._check_usable()
+            changes = self._connection.total_changes
             synced = self._power and any(entry.synced for entry in batch)
             self._begin(synced)
             self._write(batch)
@@ -138,9 +148,11 @@ class Writer:
                 entry.error, entry.done = error, True
         except BaseException:
             # A signal handler raised in here (Ctrl-C): the leader goes, its followers must not be forgotten.
-            committed = not self._connection.in_transaction and self._connection.total_changes > changes
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            committed = False
+            if not self._parked and not self._closed:
+                committed = not self._connection.in_transaction and self._connection.total_changes > changes
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
             for entry in batch:
                 entry.done = committed
             if not committed:
@@ -148,7 +160,7 @@ class Writer:
             raise
 
     def _begin(self, synced: bool) -> None:  # noqa: FBT001 - hot path
-        execute = self._connection.execute
+        execute = self._execute
         try:
             if synced is not self._full:
                 execute("PRAGMA synchronous = FULL" if synced else "PRAGMA synchronous = NORMAL")
@@ -170,7 +182,7 @@ class Writer:
         )
 
     def _write(self, batch: list[Entry]) -> None:
-        execute = self._connection.execute
+        execute = self._execute
         size = 0
         try:
             for entry in batch:
@@ -208,6 +220,8 @@ class Writer:
             raise self._poisoned(self._poison)
         if self._closed:
             raise JournalFailed(str(self.path), "the journal is closed")
+        if self._parked:
+            self._return_from_fork()
 
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
         if self._poison is None:
@@ -222,7 +236,7 @@ class Writer:
     def close(self) -> None:
         """Checkpoint, give the log's space back and close. A poisoned journal is left as it is (rule 3)."""
         with self._lock:
-            if self._closed or self._poison is not None:
+            if self._closed or self._poison is not None or self._parked:
                 self._closed = True
                 return
             self._closed = True
@@ -235,22 +249,36 @@ class Writer:
     def abandon(self) -> None:
         """Write no more, and leave the connection alone: its file was deleted or replaced under it."""
         with self._lock:
+            if not self._closed and not self._parked:
+                _leak(self._connection)
             self._closed = True
-            _leak(self._connection)
+
+    @property
+    def crosses_forks(self) -> bool:
+        """Whether a forked child inherits what SQLite knows of the file: a poisoned connection cannot be closed."""
+        return self._poison is not None
 
     def before_fork(self) -> None:
-        """Wait for a commit under way: SQLite's own locks must be free in the child."""
+        """Wait for a commit under way and close the connection (rule 5)."""
         self._lock.acquire()
+        if not self._closed and self._poison is None and not self._parked:
+            self._connection.close()
+            self._parked = True
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Go on; the connection is opened again when it is next needed."""
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Abandon the parent's connection without closing it (rule 5)."""
+        """The journal object is the parent's: the child opens its own."""
         self._closed = True
-        _leak(self._connection)
         self._lock.release()
+
+    def _return_from_fork(self) -> None:
+        if opening.identity(self.path) != self._file:
+            self._poison = sqlite3.OperationalError("the file was deleted or replaced while a process was forked")
+            raise self._poisoned(self._poison)
+        self._connect()
 
 
 def _leak(connection: sqlite3.Connection) -> None:
