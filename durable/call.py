@@ -316,7 +316,7 @@ class Call(Scope):
                 "%s: the cached result cannot be used (%s); the task runs",
                 self.definition.where,
                 error,
-                extra={"task_run": self.name},
+                extra=self._log_fields(),
             )
             return None
         self._end_restored(value=value)

@@ -8,37 +8,39 @@ journal is opened, by the kernel's own mount table.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
 UNSAFE: Final = frozenset(
-    "9p afpfs afs beegfs ceph cephfs cifs coda davfs drvfs fuse gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
-    "orangefs panfs prl_fs smb2 smb3 smbfs vboxsf virtiofs vmhgfs webdav".split()
+    "9p afpfs afs beegfs ceph cephfs cifs coda davfs drvfs fakeowner fuse gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 "
+    "ocfs2 orangefs panfs prl_fs pvfs2 smb2 smb3 smbfs vboxsf virtiofs vmhgfs webdav".split()
 )
 # fuse.* is refused as a family, but for these, which are local disks with a driver in user space.
 LOCAL_FUSE: Final = frozenset({"fuseblk", "fuse.ntfs", "fuse.ntfs-3g", "fuse.ext4", "fuse.fuse-ext2", "fuse.zfs"})
+_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
 MOUNT_TABLE: Final = Path("/proc/self/mountinfo")
 
 
 def filesystem_type(folder: Path, mount_table: Path = MOUNT_TABLE) -> str | None:
     """The type of the file system `folder` is on, such as ``"ext4"``; None where there is no mount table to ask."""
     try:
-        table = mount_table.read_text(encoding="utf-8", errors="surrogateescape")
+        table = mount_table.read_bytes()
     except OSError:
         return None
     target = os.path.realpath(folder)
     best, found = -1, None
-    for line in table.splitlines():
+    for line in table.split(b"\n"):
         # "36 35 98:0 /root /mount/point options... - type source superoptions": see proc(5).
-        before, separator, after = line.partition(" - ")
-        fields = before.split()
+        before, separator, after = line.partition(b" - ")
+        fields = before.split(b" ")
         if not separator or len(fields) < 5:
             continue
-        mount = fields[4].encode("utf-8", "surrogateescape").decode("unicode_escape")
+        mount = os.fsdecode(_OCTAL.sub(lambda escape: bytes([int(escape[1], 8)]), fields[4]))
         inside = target == mount or target.startswith(mount.rstrip("/") + "/")
         # Of equal mount points the later line lies on top.
         if inside and len(mount) >= best:
-            best, found = len(mount), after.split()[0]
+            best, found = len(mount), os.fsdecode(after.split(b" ")[0])
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 from durable.errors import ConfigurationError
 from durable.settings import log_level
@@ -17,6 +18,29 @@ flow_log = logging.getLogger("durable.flow_runs")
 task_log = logging.getLogger("durable.task_runs")
 
 _DEFAULT_FORMAT = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(origin)s - %(message)s"
+
+
+class _Names(logging.Filter):
+    """Gives every record of ours the attributes ``flow_run`` and ``task_run``, from where it was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.current: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not hasattr(record, "flow_run"):
+            record.flow_run, record.task_run = self.current()
+        return True
+
+
+_names = _Names()
+for _log in (root_log, flow_log, task_log):
+    _log.addFilter(_names)
+
+
+def name_records_by(current: Callable[[], tuple[str | None, str | None]]) -> None:
+    """Set what names the flow run and the task run a record is logged in. `durable.runs` knows, from a higher layer."""
+    _names.current = current
 
 
 class _DefaultHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic at type-check time only

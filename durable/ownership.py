@@ -1,4 +1,4 @@
-"""Who executes a flow run: a kernel lock on a file of its own beside the journal, ``runs.db-locks/<run id>.lock``.
+"""Locks beside a journal, and with them who executes a flow run: ``runs.db-locks/<run id>.lock``.
 
 Rules:
 
@@ -15,38 +15,38 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+# A reader that asks whether a run is alive holds its lock for an instant, so a lock is not refused at the first try.
+PROBE_SECONDS: Final = 0.25
 
 _ours: set[Path] = set()  # locks this process holds, so that it need not ask the kernel, and wait, for its own
 
 
-class RunLock:
-    """The lock of one flow run, held from `acquire` to `release`."""
+class SidecarLock:
+    """A kernel lock on a file of its own beside a journal, held from `acquire` to `release`."""
 
     __slots__ = ("_lock", "path")
 
-    def __init__(self, journal: Path, run: bytes) -> None:
-        self.path = lock_path(journal, run)
+    def __init__(self, journal: Path, name: str) -> None:
+        self.path = _lock_path(journal, name)
         self._lock: Any = None
 
-    def acquire(self) -> bool:
-        """Take the lock if nobody has it; never waits for an owner. False: another process (or thread) executes the
-        run.
-        """
+    def acquire(self, seconds: float = PROBE_SECONDS) -> bool:
+        """Take the lock, waiting `seconds` at most. False: another process, or this one, has it."""
         from filelock import FileLock, Timeout  # imported late: a flow pays for it once, `import durable` never
 
         if self.path in _ours:
             return False
         while True:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
-            # A reader that asks whether the run is alive holds the lock for an instant; hence not a single try.
-            lock = FileLock(self.path, timeout=0.25, poll_interval=0.02, thread_local=False, mode=0o600)
+            lock = FileLock(self.path, timeout=seconds, poll_interval=0.02, thread_local=False, mode=0o600)
             try:
                 lock.acquire()
             except Timeout:
                 return False
             except FileNotFoundError:
-                continue  # a finishing run has just removed the empty folder
+                continue  # whoever released another lock has just removed the empty folder
             self._lock = lock
             _ours.add(self.path)
             return True
@@ -64,13 +64,21 @@ class RunLock:
             self.path.parent.rmdir()
 
 
+class RunLock(SidecarLock):
+    """The lock of a flow run: whoever holds it executes the run."""
+
+    __slots__ = ()
+
+    def __init__(self, journal: Path, run: bytes) -> None:
+        super().__init__(journal, run.hex())
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ours.clear)
 
 
-def lock_path(journal: Path, run: bytes) -> Path:
-    """Where the lock of a flow run lies."""
-    return journal.with_name(journal.name + "-locks") / f"{run.hex()}.lock"
+def _lock_path(journal: Path, name: str) -> Path:
+    return journal.with_name(journal.name + "-locks") / f"{name}.lock"
 
 
 def is_held(journal: Path, run: bytes) -> bool | None:
@@ -82,7 +90,7 @@ def is_held(journal: Path, run: bytes) -> bool | None:
     except ImportError:
         return None
     try:
-        descriptor = os.open(lock_path(journal, run), os.O_RDONLY)
+        descriptor = os.open(_lock_path(journal, run.hex()), os.O_RDONLY)
     except FileNotFoundError:
         return False
     except OSError:

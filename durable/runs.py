@@ -19,6 +19,7 @@ from typing import Final
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
+from durable.logs import name_records_by
 
 _WINDOW: Final = 500  # records read ahead at a time
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
@@ -39,6 +40,11 @@ class Scope:
         self._seen: set[int] | None = None
         self._counts: dict[int, int] = {}
         self._lock: threading.Lock | None = None
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        return self.key.hex()[:7]
 
     def open(self) -> None:
         """Begin an execution: no call has been made in it yet."""
@@ -126,6 +132,17 @@ def standalone(journal: Journal) -> Scope:
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
+
+
+def _current_names() -> tuple[str | None, str | None]:
+    scope = current.get()
+    if scope is None:
+        return None, None
+    run = scope.flow_run
+    return run.name if run is not None else None, scope.name if scope is not run else None
+
+
+name_records_by(_current_names)
 
 
 def _leave_run_in_child() -> None:

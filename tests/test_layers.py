@@ -29,6 +29,7 @@ LAYERS = {
     "options": (1, 0),
     "codec": (1, 0),
     "settings": (1, 0),
+    "ownership": (1, 0),
     "logs": (1, 1),
     # facts
     "filesystem": (2, 0),
@@ -41,7 +42,6 @@ LAYERS = {
     "definitions": (2, 3),
     # a run
     "interrupts": (3, 0),
-    "ownership": (3, 0),
     "runs": (3, 1),
     "resume": (3, 1),
     # a call
@@ -53,6 +53,8 @@ LAYERS = {
     "futures": (6, 0),
     "runners": (6, 1),
     # face
+    "cache_policies": (7, 0),
+    "decorated": (7, 0),
     "runtime": (7, 1),
     "tasks": (7, 2),
     "flows": (7, 3),

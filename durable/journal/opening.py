@@ -5,20 +5,24 @@ Rules:
 1. Nothing is touched before it is known to be ours: the header is read through an immutable connection, which takes no
    lock and makes no side file. Never through `open()`: closing a database file drops every POSIX lock this process
    holds on it, SQLite's among them.
-2. A new file is made with mode 0600, gets its whole schema in one synced transaction, and is checkpointed before the
-   first task, so that no power cut can leave a journal without its schema.
+2. A new journal is made under another name, with mode 0600 and its whole schema, checkpointed, and then given its name
+   in one step. So no crash and no power cut leaves a file of that name which is not yet a journal, and whatever has
+   that name without being one is somebody else's.
 3. Every pragma is read back; a mismatch is an error, not a hope.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
+import stat
 import sys
 from pathlib import Path
 from typing import Final
 
 from durable.errors import (
+    JournalBusy,
     JournalError,
     JournalNotFound,
     JournalNotWritable,
@@ -28,8 +32,12 @@ from durable.errors import (
 )
 from durable.filesystem import filesystem_type, is_unsafe
 from durable.journal import schema
+from durable.ownership import SidecarLock
 
 BUSY_TIMEOUT_MS: Final = 1000  # one wait inside SQLite, where Ctrl-C is not heard; the journal repeats it
+CREATION_SECONDS: Final = 60.0  # how long another process may take to create the journal
+_SMALLEST: Final = 512  # bytes; SQLite's smallest page
+_CHOOSE: Final = "Choose another file with DURABLE_JOURNAL"
 SYNCHRONOUS: Final = {"power": 2, "process": 1}  # FULL, NORMAL
 
 
@@ -43,14 +51,25 @@ def connect(path: Path) -> sqlite3.Connection:
         NotAJournal: the file is not ours, or not a database.
         NewerJournal: written by a later release.
     """
-    _check_folder(path)
-    new = _is_new(path)
-    if not new and not os.access(path, os.W_OK):
-        raise JournalNotWritable(
-            str(path), "the file is read-only. Make it writable, or choose another journal with DURABLE_JOURNAL"
-        )
-    if new:
-        _create_file(path)
+    try:
+        _check_folder(path)
+        if _is_new(path):
+            _create(path)
+    except OSError as error:
+        raise JournalNotWritable(str(path), f"it cannot be used: {error.strerror or error}. {_CHOOSE}") from error
+    connection = _open(path)
+    try:
+        if _version(path, connection) < schema.VERSION:
+            _upgrade(path, connection)
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.DatabaseError):
+            raise JournalError(str(path), f"SQLite cannot upgrade it: {error}. It was not changed") from error
+        raise
+    return connection
+
+
+def _open(path: Path) -> sqlite3.Connection:
     try:
         connection = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None, check_same_thread=False
@@ -59,7 +78,6 @@ def connect(path: Path) -> sqlite3.Connection:
         raise JournalNotWritable(str(path), f"SQLite cannot open it: {error}") from error
     try:
         _set_pragmas(path, connection)
-        _bring_up_to_date(path, connection)
     except BaseException as error:
         connection.close()
         if isinstance(error, sqlite3.DatabaseError):
@@ -79,18 +97,18 @@ def identity(path: Path) -> tuple[int, int]:
 
 def _check_folder(path: Path) -> None:
     folder = path.parent
-    if not folder.is_dir():
-        found = "is not a folder" if folder.exists() else "does not exist"
+    try:
+        is_folder = stat.S_ISDIR(folder.stat().st_mode)
+    except FileNotFoundError:
         raise JournalNotFound(
-            str(path), f"the folder {folder} {found}. Create it, or choose another with DURABLE_JOURNAL"
-        )
-    if path.is_dir():
-        raise NotAJournal(str(path), "expected a file, found a folder")
+            str(path), f"the folder {folder} does not exist. Create it, or choose another with DURABLE_JOURNAL"
+        ) from None
+    if not is_folder:
+        raise JournalNotFound(str(path), f"{folder} is not a folder. {_CHOOSE}")
     # The write-ahead log and the locks are files beside the journal.
     if not os.access(folder, os.W_OK | os.X_OK):
         raise JournalNotWritable(
-            str(path),
-            f"the folder {folder} is read-only, and the journal needs files beside it. Set DURABLE_JOURNAL",
+            str(path), f"the folder {folder} is read-only, and the journal needs files beside it. {_CHOOSE}"
         )
     kind = filesystem_type(folder)
     if is_unsafe(kind):
@@ -104,29 +122,36 @@ def _check_folder(path: Path) -> None:
 def _is_new(path: Path) -> bool:
     """Whether there is no journal yet. Refuses what is not ours without touching it (rule 1)."""
     try:
-        if path.stat().st_size == 0:
-            return True
+        status = path.stat()
     except FileNotFoundError:
         return True
-    application, version, tables = read_header(path)
-    if application == schema.APPLICATION_ID:
-        if version > schema.VERSION:
-            raise NewerJournal(
-                str(path),
-                f"it has schema {version}, this durable writes up to {schema.VERSION}. Upgrade durable-journal",
-            )
-        return False
-    if application or version or tables:
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
+        raise NotAJournal(str(path), f"expected a file, found {kind}. {_CHOOSE}")
+    if not os.access(path, os.R_OK):
+        raise JournalNotWritable(str(path), f"this user may not read the file. {_CHOOSE}")
+    if not os.access(path, os.W_OK):
+        raise JournalNotWritable(str(path), f"the file is read-only. Make it writable, or c{_CHOOSE[1:]}")
+    if status.st_size == 0:
+        return True
+    if status.st_size < _SMALLEST:
         raise NotAJournal(
-            str(path),
-            f"it is an SQLite database of another program (application_id {application}, {tables} tables). "
-            "Choose another file with DURABLE_JOURNAL",
+            str(path), f"it is not an SQLite database, but {status.st_size} bytes of something. {_CHOOSE}"
         )
-    return False  # an empty database: a process died while creating the journal, and its log may hold the rest
+    application, version = read_header(path)
+    if application != schema.APPLICATION_ID:
+        raise NotAJournal(
+            str(path), f"it is an SQLite database of another program (application_id {application}). {_CHOOSE}"
+        )
+    if version > schema.VERSION:
+        raise NewerJournal(
+            str(path), f"it has schema {version}, this durable writes up to {schema.VERSION}. Upgrade durable-journal"
+        )
+    return False
 
 
-def read_header(path: Path) -> tuple[int, int, int]:
-    """``(application_id, user_version, number of tables)`` of a database file, without locks or side files."""
+def read_header(path: Path) -> tuple[int, int]:
+    """``(application_id, user_version)`` of a database file, without locks or side files."""
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     except sqlite3.Error as error:
@@ -134,22 +159,41 @@ def read_header(path: Path) -> tuple[int, int, int]:
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     except sqlite3.DatabaseError as error:
-        raise NotAJournal(str(path), f"it is not an SQLite database ({error}). Choose another file") from error
+        raise NotAJournal(str(path), f"it is not an SQLite database ({error}). {_CHOOSE}") from error
     finally:
         connection.close()
-    return application, version, tables
+    return application, version
 
 
-def _create_file(path: Path) -> None:
+def _create(path: Path) -> None:
+    """Make the journal under another name and give it its own in one step (rule 2)."""
+    lock = SidecarLock(path, "create")
+    if not lock.acquire(seconds=CREATION_SECONDS):
+        raise JournalBusy(
+            str(path), f"another process has been creating it for {CREATION_SECONDS:.0f} s. Find that process"
+        )
     try:
-        # Only a file that did not exist is opened and closed here, so no lock of this process can be on it.
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0), 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise JournalNotWritable(str(path), f"the file cannot be created: {error.strerror}") from error
+        if not _is_new(path):
+            return  # another process was first
+        for leftover in path.parent.glob(f"{glob.escape(path.name)}-*.new*"):
+            leftover.unlink(missing_ok=True)
+        made = path.with_name(f"{path.name}-{os.getpid()}.new")
+        os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if path.exists():  # an empty file, whose owner has decided who may read it
+            made.chmod(stat.S_IMODE(path.stat().st_mode))
+        connection = _open(made)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            schema.create(connection)
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            connection.close()
+        made.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        lock.release()
 
 
 def _set_pragmas(path: Path, connection: sqlite3.Connection) -> None:
@@ -172,36 +216,24 @@ def _set_pragmas(path: Path, connection: sqlite3.Connection) -> None:
             )
 
 
-def _bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
-    if _version(path, connection) == schema.VERSION:
-        return
+def _upgrade(path: Path, connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(path, connection)  # another process may have been first
-        if version == 0:
-            schema.create(connection)
-        elif version < schema.VERSION:
+        if _version(path, connection) < schema.VERSION:  # another process may have been first
             schema.upgrade(connection)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    _sync_folder(path.parent)
 
 
 def _version(path: Path, connection: sqlite3.Connection) -> int:
-    """The schema's version, read through the log this time; 0 for an empty database."""
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    """The schema's version, read through the log."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > schema.VERSION:
         raise NewerJournal(str(path), f"it has schema {version}, this durable writes up to {schema.VERSION}")
-    if application == schema.APPLICATION_ID:
-        return int(version)
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application or tables:
-        raise NotAJournal(str(path), f"it is an SQLite database of another program (application_id {application})")
-    return 0
+    return int(version)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -29,7 +29,7 @@ def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
         JournalError: whatever is wrong with the file; the subclass says.
         ConfigurationError: it is already open with another durability.
     """
-    file = Path(path).expanduser().resolve()
+    file = Path(os.path.realpath(Path(path).expanduser()))
     with _lock:
         if str(file) in _inherited:
             raise JournalFailed(
