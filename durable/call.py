@@ -23,9 +23,8 @@ from contextvars import Token
 from datetime import datetime, timezone
 from typing import Any
 
-from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
-from durable.errors import CodecError, JournalError, NotSerializable, TaskInterrupted, UnresolvedClass
+from durable.errors import JournalError, NotSerializable
 from durable.journal import Entry, Journal, Outcome, TaskRecord
 from durable.logs import task_log
 from durable.options import TaskOptions
@@ -35,29 +34,24 @@ from durable.outcomes import (
     message_of,
     of_exception,
     of_value,
-    restore,
     without_engine,
 )
+from durable.recall import Asked, recall, recorded_source
 from durable.runs import FlowRun, Scope, current
-from durable.settings import interrupted_may_run
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
     COMPLETED,
     CRASHED,
     FAILED,
-    NOT_READY,
-    PENDING,
     RETRYING,
     RUNNING,
     State,
     StateKind,
-    StateType,
     check_transition,
 )
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
-_BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
 
 class Call(Scope):
@@ -138,14 +132,23 @@ class Call(Scope):
     def replay(self) -> Entry | None:
         """Look for a recorded outcome; sets `done` if there is one to give."""
         parent, policy = self._parent, self.definition.policy
-        if parent.has_history:
-            record = parent.recorded(self.key)
-            if record is not None:
-                self._continue(record)
-        if not self.done and (policy.is_memo or policy.extras):
-            self._compute_cache_key()
-            if policy.is_memo and self._record is None:
-                return self._find_cached()
+        if not (parent.has_history or policy.is_memo or policy.extras):
+            return None
+        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable))
+        self._cache_key = known.cache_key
+        if known.record is not None:
+            self._record, self.row, self.kind, self._seq = (
+                known.record,
+                known.record.id,
+                known.record.state,
+                known.record.seq,
+            )
+            self.has_history = True
+            self._retries, self.mark = known.retries, known.mark
+        if known.ended:
+            self.done, self._value, self.error = True, known.value, known.error
+            if known.cached is not None:
+                return self._is_cached(known.cached)
         return None
 
     def started(self) -> Entry | None:
@@ -168,7 +171,7 @@ class Call(Scope):
             )
             return self._begun
         row = self.definition.row(self.journal)
-        source = row if row != self._recorded_source(self._record) else None
+        source = row if row != recorded_source(self.journal, self._record) else None
         if self._record.state in _IN_FLIGHT:
             died = "Its process died while it ran; found when the run was resumed."
             return self._enters((CRASHED, died), (RUNNING, None), source=source)
@@ -248,80 +251,9 @@ class Call(Scope):
         """How people call this task run: the task's name and three digits of its id, as in Prefect 3."""
         return f"{self.definition.name}-{self.key.hex()[:3]}"
 
-    def _continue(self, record: TaskRecord) -> None:
-        """The journal knows this call: give what it ended in, or make ready to run it again."""
-        definition, kind = self.definition, record.state
-        self._record, self.row, self.kind = record, record.id, kind
-        self._seq = record.seq
-        self.has_history = True
-        if kind.type is StateType.COMPLETED:
-            if definition.policy.reuses and record.result_id is not None and self._restore(record):
-                return
-        elif kind.type is StateType.FAILED:
-            assert record.result_id is not None  # noqa: S101 - invariant I4
-            if record.result_id > self.mark:
-                self._end_restored(error=restore(self.journal.outcome(record.result_id), self.name))
-                return
-        elif kind not in _BETWEEN_ATTEMPTS:
-            self._check_may_run_again(record)
-        self._retries = self.journal.failed_attempts(record.id, self.mark)
-
-    def _restore(self, record: TaskRecord) -> bool:
-        """Give the recorded value, unless the policy asks for more to agree than being the same call."""
-        definition = self.definition
-        assert record.result_id is not None  # noqa: S101 - checked by the caller
-        outcome = self.journal.outcome(record.result_id)
-        if definition.policy.extras and outcome.cache_key != self._compute_cache_key():
-            return False
-        source = self._recorded_source(record)
-        if source != definition.row(self.journal):
-            definition.tell_source_change(self.journal, source)
-        try:
-            value = restore(outcome, self.name)
-        except UnresolvedClass as error:
-            reason = (
-                f"{error.reason} It is in the recorded result of task {definition.where}, task run {self.key.hex()[:7]}"
-            )
-            raise UnresolvedClass(error.module, error.qualname, reason) from None
-        self._end_restored(value=value)
-        return True
-
-    def _recorded_source(self, record: TaskRecord) -> int:
-        """The task row (a version of the source) that the run was last executed with."""
-        executed_again = self.journal.executed_source(record.id) if record.seq > 1 else None
-        return executed_again or record.task_id
-
-    def _end_restored(self, value: Any = None, error: BaseException | None = None) -> None:
-        self.done = True
-        self._value, self.error = value, error
-
-    def _check_may_run_again(self, record: TaskRecord) -> None:
-        if self.definition.options.on_interrupt == "fail" and not interrupted_may_run():
-            started = f"{as_datetime(record.at).astimezone():%Y-%m-%d %H:%M:%S}"
-            raise TaskInterrupted(self.definition.name, self.key.hex(), started)
-
-    def _find_cached(self) -> Entry | None:
-        """A memo: the result of any call with this cache key."""
-        if self._cache_key is None:
-            return None
-        found = self.journal.find_cached(self._cache_key)
-        if found is None or found.inputs != self._inputs:
-            return None
-        if found.expires_at is not None and found.expires_at <= clock().now():
-            return None
-        try:
-            value = restore(self.journal.outcome(found.result_id), self.name)
-        except CodecError as error:
-            task_log.warning(
-                "%s: the cached result cannot be used (%s); the task runs",
-                self.definition.where,
-                error,
-                extra=self._log_fields(),
-            )
-            return None
-        self._end_restored(value=value)
-        self.kind = CACHED
+    def _is_cached(self, result_id: int) -> Entry:
         flow_run = self.flow_run
+        self.kind = CACHED
         return self.journal.task_run_cached(
             self.key,
             self.definition.row(self.journal),
@@ -329,21 +261,8 @@ class Call(Scope):
             self._parent.row,
             self._occurrence,
             self._inputs,
-            found.result_id,
+            result_id,
         )
-
-    def _compute_cache_key(self) -> bytes | None:
-        policy, run = self.definition.policy, self.flow_run
-        if self._unhashable and policy.is_memo:
-            return None
-        self._cache_key = policy.key(
-            self.definition.key,
-            self._inputs,
-            self.definition.source.digest if policy.needs_source else None,
-            run.key if run is not None else None,
-            run.parameters if run is not None else None,
-        )
-        return self._cache_key
 
     def _started_again(self) -> Entry | None:
         """After a failed attempt: what its calls failed at before has a new chance (rule 3 of `durable.runs`)."""

@@ -7,6 +7,7 @@ the program has no SIGTERM handler of its own, and only on the main thread, wher
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import Any, Literal
@@ -23,12 +24,13 @@ class Interrupts:
         reason: the signal that arrived, or None.
     """
 
-    __slots__ = ("_before", "_cancel", "reason")
+    __slots__ = ("_before", "_cancel", "_pid", "reason")
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
         self._before: dict[int, Any] = {}
         self._cancel: Any = None
+        self._pid = os.getpid()
 
     def watch(self, cancel: Any = None) -> None:
         """Begin. `cancel` stops an async flow from a signal handler; a sync flow gets an exception instead."""
@@ -55,7 +57,12 @@ class Interrupts:
         self._before[number](number, frame)
 
     def _terminated(self, number: int, frame: Any) -> None:
-        del number, frame
+        if os.getpid() != self._pid:
+            # A forked child inherits the handler, but the flow is its parent's: it dies as it would have.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        del frame
         self.reason = "termination"
         if self._cancel is None:
             raise TerminationSignal

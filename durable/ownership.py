@@ -53,7 +53,7 @@ class SidecarLock:
 
     def release(self) -> None:
         """Give the lock up and remove its file, and the folder with the last of them."""
-        if self._lock is None:
+        if self._lock is None or self.path not in _ours:  # in a forked child the lock is the parent's
             return
         with suppress(OSError):
             self.path.unlink()

@@ -55,8 +55,8 @@ class CachePolicy:
 
     @property
     def extras(self) -> frozenset[str]:
-        """What a checkpoint must agree on beyond being the same call."""
-        return self.components - {"inputs", "run_id"} if self.checkpoint else frozenset()
+        """What must agree beyond being the same call of the same run."""
+        return self.components - {"inputs", "run_id"}
 
     @property
     def needs_source(self) -> bool:

@@ -44,6 +44,7 @@ LAYERS = {
     "interrupts": (3, 0),
     "runs": (3, 1),
     "resume": (3, 1),
+    "recall": (3, 2),
     # a call
     "call": (4, 0),
     "flowcall": (4, 0),

@@ -119,10 +119,10 @@ def write_scalar(value: Any, walker: Walker, depth: int) -> Any:
     np = sys.modules["numpy"]
     cls = type(value)
     if cls is np.str_:
-        # An array would cut trailing NULs off.
-        return extension(x.NPSCALAR, ["str", walker.walk(str(value), depth)])
+        # An array would cut trailing NULs off, and so does str().
+        return extension(x.NPSCALAR, ["str", walker.walk(str.__getitem__(value, slice(None)), depth)])
     if cls is np.bytes_:
-        return extension(x.NPSCALAR, ["bytes", bytes(value)])
+        return extension(x.NPSCALAR, ["bytes", bytes.__getitem__(value, slice(None))])
     if cls is not value.dtype.type:
         raise Refused(value, "a subclass of a numpy scalar would come back as its base")
     return extension(x.NPSCALAR, [describe_dtype(value.dtype), value.tobytes()])

@@ -51,15 +51,12 @@ _IN_PLACE_OF: dict[Handler, Handler] = {
 }
 
 
-def write_model(value: Any, walker: Walker, depth: int) -> Any:
-    """A pydantic model; which fields were given does not count, as it does not in ``==``."""
-    return objects.write_model(value, walker, depth, fields_set=False)
-
-
 def write_exception(value: BaseException, walker: Walker, depth: int) -> Any:
     """An exception by its class, args and attributes; where it was raised does not count."""
-    parts = {"args": list(value.args), "state": {k: v for k, v in value.__dict__.items() if k != exceptions.TRACEBACK}}
-    return extension(x.EXCEPTION, [*walker.named(type(value)), "", walker.fields(parts.items(), value, depth)])
+    state = {name: part for name, part in value.__dict__.items() if name != exceptions.TRACEBACK}
+    args = walker.part(list(value.args), ".args", value, depth)
+    parts = {"args": args, "state": walker.attributes(state, value, depth)}
+    return extension(x.EXCEPTION, [*walker.named(type(value)), "", parts])
 
 
 @per_class
@@ -73,7 +70,7 @@ def rule_for(cls: type) -> Handler | None:
     if kind == x.EXCEPTION:
         return write_exception
     if kind is not None:
-        return write_model if kind == x.MODEL else objects.WRITERS[kind]
+        return objects.WRITERS[kind]
     found = arrays.find(cls) or tables.find(cls) or frames.find(cls)
     return None if found is None else _IN_PLACE_OF.get(found, found)
 
@@ -135,6 +132,14 @@ class Canonical(Walker):
     def elements(self, value: Iterable[Any], depth: int) -> Any:
         """A set's elements in the order of their encodings."""
         return [msgspec.Raw(part) for part in sorted(map(packed, super().elements(value, depth)))]
+
+    def attributes(self, state: dict[str, Any] | None, owner: object, depth: int) -> Any:
+        """In the order of their names."""
+        return super().attributes(state if state is None else dict(sorted(state.items())), owner, depth)
+
+    def given(self, names: Iterable[str]) -> Any:  # noqa: ARG002  # the answer is the same for all
+        """Does not count, as it does not in pydantic's ``==``."""
+        return []
 
 
 def canonical(value: Any, root: str) -> bytes:

@@ -22,6 +22,7 @@ MAX_EXCEPTIONS = 256
 TEXT_LIMIT = 64 * 1024
 TRACEBACK = "__durable_traceback__"
 _HEAP_TYPE = 1 << 9
+_BUILTIN: dict[str, Any] = dict(vars(BaseException))
 _OWN_STATE = frozenset({"__notes__", TRACEBACK})
 
 
@@ -65,6 +66,16 @@ class Unrecorded:
 
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
         _unusable(self, "it cannot be called")
+
+
+def _own(exc: BaseException, name: str) -> Any:
+    """The builtin attribute of an exception, whatever its class makes of that name."""
+    return _BUILTIN[name].__get__(exc)
+
+
+def _put(exc: BaseException, name: str, value: Any) -> None:
+    """Set the builtin attribute of an exception, whatever its class makes of that name."""
+    _BUILTIN[name].__set__(exc, value)
 
 
 def _get(value: Unrecorded, name: str) -> str:
@@ -158,19 +169,18 @@ class _Recorder:
         return self.walker.walk(Unrecorded(path, f"{module}.{qualname}"), self.depth)
 
     def _traceback(self, exc: BaseException) -> Any:
-        text = exc.__dict__.get(TRACEBACK)
+        text = _own(exc, "__dict__").get(TRACEBACK)
         if not isinstance(text, str):
-            text = "".join(traceback.format_exception(type(exc), exc, exc.__traceback__, chain=len(self.seen) == 1))
+            own = _own(exc, "__traceback__")
+            text = "".join(traceback.format_exception(type(exc), exc, own, chain=len(self.seen) == 1))
         return self.text(bounded(text))
 
     def _args(self, exc: BaseException) -> Any:
-        # The builtin's own, whatever a class overrides.
-        args: Any = vars(BaseException)["args"].__get__(exc)
-        return [self.value(arg, f"exception.args[{i}]") for i, arg in enumerate(args)]
+        return [self.value(arg, f"exception.args[{i}]") for i, arg in enumerate(_own(exc, "args"))]
 
     def _state(self, exc: BaseException) -> Any:
         state = {}
-        for name, value in list(exc.__dict__.items()):
+        for name, value in list(_own(exc, "__dict__").items()):
             if isinstance(name, str) and name not in _OWN_STATE:
                 state[name] = self.value(value, f"exception.{name}")
         for name, descriptor in _descriptors(type(exc), heap=True):
@@ -192,20 +202,20 @@ class _Recorder:
         return state or None
 
     def _notes(self, exc: BaseException) -> Any:
-        notes = exc.__dict__.get("__notes__")
+        notes = _own(exc, "__dict__").get("__notes__")
         return None if notes is None else self.value(notes, "exception.__notes__")
 
     def _chain(self, exc: BaseException, links: int, parts: dict[str, Any]) -> None:
-        cause, context = exc.__cause__, exc.__context__
-        parts["suppress"] = bool(exc.__suppress_context__)
+        cause, context = _own(exc, "__cause__"), _own(exc, "__context__")
+        parts["suppress"] = bool(_own(exc, "__suppress_context__"))
         if cause is not None and self._may_link(cause, links):
             parts["cause"] = self.record(cause, links + 1)
         if context is cause:
             parts["context_is_cause"] = True
         elif context is not None and self._may_link(context, links):
             parts["context"] = self.record(context, links + 1)
-        members = getattr(exc, "exceptions", None)
-        if _is_group(exc) and isinstance(members, tuple | list):
+        members = getattr(exc, "exceptions", None) if _is_group(exc) else None
+        if isinstance(members, tuple | list):
             parts["members"] = [
                 self.record(member, links + 1) if self._may_link(member, links) else self._stub(member)
                 for member in members
@@ -264,7 +274,7 @@ def read_exception(payload: Any) -> BaseException:
         if isinstance(parts.get("notes"), list):
             made.__dict__["__notes__"] = parts["notes"]
     _chain(made, parts)
-    made.__dict__[TRACEBACK] = text
+    _own(made, "__dict__")[TRACEBACK] = text
     return made
 
 
@@ -280,7 +290,8 @@ def _rebuild(cls: type[BaseException], message: str, parts: dict[str, Any]) -> B
     )
     if type(made) is not cls:
         raise CorruptPayload("an exception of another class")
-    made.args = args
+    _put(made, "args", args)
+    state = _own(made, "__dict__")
     for name, descriptor in _descriptors(cls, heap=False):
         if name in c_state:
             try:
@@ -292,9 +303,9 @@ def _rebuild(cls: type[BaseException], message: str, parts: dict[str, Any]) -> B
         if name in slots:
             object.__setattr__(made, name, value)
         else:
-            made.__dict__[name] = value
+            state[name] = value
     if "notes" in parts:
-        made.__dict__["__notes__"] = parts["notes"]
+        state["__notes__"] = parts["notes"]
     return made
 
 
@@ -302,10 +313,10 @@ def _chain(made: BaseException, parts: dict[str, Any]) -> None:
     cause = parts.get("cause")
     context = cause if parts.get("context_is_cause") else parts.get("context")
     if isinstance(cause, BaseException):
-        made.__cause__ = cause
+        _put(made, "__cause__", cause)
     if isinstance(context, BaseException):
-        made.__context__ = context
-    made.__suppress_context__ = bool(parts.get("suppress"))
+        _put(made, "__context__", context)
+    _put(made, "__suppress_context__", bool(parts.get("suppress")))
 
 
 def read_unrecorded(payload: Any) -> Unrecorded:

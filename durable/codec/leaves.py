@@ -161,8 +161,9 @@ def _polars_column(column: Any, walker: Walker, depth: int) -> list[Any]:
     if code is not None:
         nulls = bytes(column.is_null().to_list()) if column.null_count() else b""
         plain = column.fill_null(0) if nulls else column
-        if "numpy" in sys.modules:
-            data = array_bytes(sys.modules["numpy"].ascontiguousarray(plain.to_numpy()))
+        np = sys.modules.get("numpy")
+        if np is not None:
+            data = array_bytes(np.ascontiguousarray(plain.to_numpy()))
         else:
             data = array.array(code, plain.to_list()).tobytes()
         if code in "fd":

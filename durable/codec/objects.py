@@ -140,17 +140,15 @@ def write_struct(value: Any, walker: Walker, depth: int) -> Any:
     return extension(x.STRUCT, [module, qualname, walker.fields(held.items(), value, depth)])
 
 
-def write_model(value: Any, walker: Walker, depth: int, *, fields_set: bool = True) -> Any:
+def write_model(value: Any, walker: Walker, depth: int) -> Any:
     cls = type(value)
     module, qualname = walker.named(cls)
     held = _held(value)
     if len(held) < len(declared(cls)):
         raise Refused(value, "one of its fields has no value")
     fields = walker.fields(held.items(), value, depth)
-    extra, private = value.__pydantic_extra__, value.__pydantic_private__
-    named = sorted(value.__pydantic_fields_set__) if fields_set else []
-    parts = [None if part is None else walker.fields(part.items(), value, depth) for part in (extra, private)]
-    return extension(x.MODEL, [module, qualname, fields, *parts, named])
+    parts = [walker.attributes(part, value, depth) for part in (value.__pydantic_extra__, value.__pydantic_private__)]
+    return extension(x.MODEL, [module, qualname, fields, *parts, walker.given(value.__pydantic_fields_set__)])
 
 
 WRITERS: dict[int, Handler] = {

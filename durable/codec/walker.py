@@ -226,6 +226,14 @@ class Walker:
             raise
         return out
 
+    def attributes(self, state: dict[str, Any] | None, owner: object, depth: int) -> Any:
+        """Undeclared named parts of an object, whose order is only that of their assignment."""
+        return None if state is None else self.fields(state.items(), owner, depth)
+
+    def given(self, names: Iterable[str]) -> Any:
+        """Which fields of a pydantic model were given, not defaulted."""
+        return sorted(names)
+
     def part(self, value: Any, step: str, owner: object, depth: int) -> Any:
         """One part of an object, `step` below it."""
         try:

@@ -248,9 +248,10 @@ class Journal(Writer):
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
         return found[0][0] if found else None
 
-    def failed_attempts(self, run: int, since: int) -> int:
-        """How many failed attempts of a task run are recorded after result `since`."""
-        return int(self.rows(sql.COUNT_RETRIES, (run, since))[0][0])
+    def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
+        """How many failed attempts of a task run are recorded after result `since`, and the newest one's result (or 0)."""
+        count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
+        return count, newest
 
     def source_of(self, task_id: int) -> tuple[bytes, dict[str, str]]:
         """The recorded source digest of a task row, and the digests of its components."""

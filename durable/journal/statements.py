@@ -70,8 +70,10 @@ NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORD
 
 NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_run_id = ?"
 
-# How many failed attempts a task run has on record since a given result: its retry budget spent.
-COUNT_RETRIES: Final = "SELECT count(*) FROM task_run_state WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"
+# A task run's failed attempts since a given result: how many (its retry budget spent), and the newest one's result.
+FIND_RETRIES: Final = """
+SELECT count(*), coalesce(max(result_id), 0) FROM task_run_state
+WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """

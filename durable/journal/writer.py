@@ -73,12 +73,13 @@ class Writer:
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
         self._closed = False
+        self._inherited = False  # by a forked child
 
     def _connect(self) -> None:
         self._connection = opening.connect(self.path)
         self._execute = self._connection.cursor().execute  # one cursor for all: making one costs a tenth of an insert
         self._execute("PRAGMA synchronous = NORMAL")
-        self._full = False
+        self._full: bool | None = False
         self._parked = False
 
     def commit(self, entry: Entry) -> int:
@@ -134,6 +135,12 @@ class Writer:
         """Commit what is queued, `mine` and everybody's, as one transaction. The lock is held."""
         batch: list[Entry] = []
         queue = self._queue
+        if self._inherited:
+            # A forked child that unwinds through its parent's flow has nothing to record in it.
+            for entry in (*mine, *queue):
+                entry.done = True
+            queue.clear()
+            return
         while queue and len(batch) < _BATCH:
             batch.append(queue.popleft())
         changes = 0
@@ -163,6 +170,7 @@ class Writer:
         execute = self._execute
         try:
             if synced is not self._full:
+                self._full = None  # neither, should a signal handler raise in between
                 execute("PRAGMA synchronous = FULL" if synced else "PRAGMA synchronous = NORMAL")
                 self._full = synced
             for _ in range(BUSY_SECONDS * 1000 // opening.BUSY_TIMEOUT_MS):
@@ -199,7 +207,7 @@ class Writer:
         for entry in batch:
             entry.done = True
         self.commits += 1
-        self.synced_commits += self._full
+        self.synced_commits += self._full is True
         self._log_bytes += _FRAMES_A_COMMIT * _FRAME + size
         if self._log_bytes > CHECKPOINT_BYTES:
             self._checkpoint("RESTART")
@@ -207,9 +215,11 @@ class Writer:
     def _checkpoint(self, mode: str) -> None:
         """Move the log into the file. If a reader is in the way it is tried again later, not waited for."""
         try:
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-            self._connection.execute(f"PRAGMA busy_timeout = {opening.BUSY_TIMEOUT_MS}")
+            try:
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout = {opening.BUSY_TIMEOUT_MS}")
         except sqlite3.Error as error:
             raise self._poisoned(error) from error
         self.checkpoints += 1
@@ -271,7 +281,7 @@ class Writer:
 
     def after_fork_in_child(self) -> None:
         """The journal object is the parent's: the child opens its own."""
-        self._closed = True
+        self._closed = self._inherited = True
         self._lock.release()
 
     def _return_from_fork(self) -> None:
