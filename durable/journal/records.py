@@ -7,6 +7,7 @@ import os
 import platform
 import sqlite3
 import sys
+import threading
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -81,12 +82,15 @@ class Journal(Writer):
     def __init__(self, path: Path, durability: str) -> None:
         super().__init__(path, durability)
         self._process_id = 0
+        self._introduction = threading.Lock()
 
     @property
     def process_id(self) -> int:
         """The row of this process lifetime, written when it is first asked for."""
-        if not self._process_id:
-            self._process_id = self.commit(
+        if self._process_id:
+            return self._process_id
+        with self._introduction:
+            self._process_id = self._process_id or self.commit(
                 Entry(
                     False,
                     (
@@ -249,7 +253,7 @@ class Journal(Writer):
         return found[0][0] if found else None
 
     def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
-        """How many failed attempts of a task run are recorded after result `since`, and the newest one's result (or 0)."""
+        """How many failed attempts a task run has on record after result `since`, and the newest one's result, or 0."""
         count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
         return count, newest
 

@@ -26,7 +26,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,6 +70,8 @@ class Writer:
         self._file = opening.identity(path)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
+        self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
+        self._committing = False  # its COMMIT was sent
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
@@ -91,8 +94,8 @@ class Writer:
         """
         self._queue.append(entry)
         with self._lock:
-            if not entry.done:
-                self._commit_queue((entry,))
+            while not entry.done:
+                self._commit_queue()
         if entry.error is not None:
             raise entry.error
         return entry.rowid
@@ -109,11 +112,10 @@ class Writer:
 
     def _commit_turn(self, loop: Any) -> None:
         turn = self._turns.pop(loop)
-        entries = [entry for entry, _ in turn]
-        self._queue.extend(entries)
+        self._queue.extend(entry for entry, _ in turn)
         with self._lock:
-            while not entries[-1].done:
-                self._commit_queue(entries)
+            while not turn[-1][0].done:
+                self._commit_queue()
         for entry, future in turn:
             if future.done():
                 continue
@@ -131,40 +133,41 @@ class Writer:
             except sqlite3.Error as error:
                 raise self._poisoned(error) from error
 
-    def _commit_queue(self, mine: Sequence[Entry]) -> None:
-        """Commit what is queued, `mine` and everybody's, as one transaction. The lock is held."""
-        batch: list[Entry] = []
+    def _commit_queue(self) -> None:
+        """Commit what is queued, as one transaction. The lock is held. An entry leaves the queue once it is done."""
         queue = self._queue
-        if self._inherited:
-            # A forked child that unwinds through its parent's flow has nothing to record in it.
-            for entry in (*mine, *queue):
-                entry.done = True
-            queue.clear()
-            return
-        while queue and len(batch) < _BATCH:
-            batch.append(queue.popleft())
-        changes = 0
+        self._settle()
+        while queue and queue[0].done:
+            queue.popleft()
+        # A list of an islice is made without letting another thread in, which may be appending.
+        batch = self._batch = list(islice(queue, _BATCH))
         try:
+            if self._inherited:
+                # A forked child that unwinds through its parent's flow has nothing to record in it.
+                for entry in batch:
+                    entry.done = True
+                return
             self._check_usable()
-            changes = self._connection.total_changes
-            synced = self._power and any(entry.synced for entry in batch)
-            self._begin(synced)
+            self._begin(self._power and any(entry.synced for entry in batch))
             self._write(batch)
         except (JournalFailed, JournalBusy) as error:
             for entry in batch:
                 entry.error, entry.done = error, True
         except BaseException:
-            # A signal handler raised in here (Ctrl-C): the leader goes, its followers must not be forgotten.
-            committed = False
-            if not self._parked and not self._closed:
-                committed = not self._connection.in_transaction and self._connection.total_changes > changes
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-            for entry in batch:
-                entry.done = committed
-            if not committed:
-                queue.extendleft(entry for entry in reversed(batch) if entry not in mine)
+            # A signal handler raised in here (Ctrl-C): the leader goes, and its followers must not be forgotten.
+            self._settle()
             raise
+
+    def _settle(self) -> None:
+        """Find out how an interrupted commit ended. May be interrupted itself: whoever comes next does it again."""
+        if self._batch and not self._batch[-1].done and not self._closed and not self._parked and self._poison is None:
+            if self._connection.in_transaction:
+                self._committing = False
+                self._connection.execute("ROLLBACK")
+            elif self._committing:
+                for entry in self._batch:
+                    entry.done = True
+        self._batch, self._committing = [], False
 
     def _begin(self, synced: bool) -> None:  # noqa: FBT001 - hot path
         execute = self._execute
@@ -201,6 +204,7 @@ class Writer:
                         entry.rowid = cursor.lastrowid or 0
                         size += len(parameters[-1]) if type(parameters[-1]) is bytes else 0
                         first = False
+            self._committing = True
             execute("COMMIT")
         except sqlite3.Error as error:
             raise self._poisoned(error) from error
@@ -236,6 +240,8 @@ class Writer:
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
         if self._poison is None:
             self._poison = error
+            with suppress(sqlite3.Error):
+                self._connection.rollback()  # gives the write lock back to other processes
             _leak(self._connection)
         return JournalFailed(
             str(self.path),
