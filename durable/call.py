@@ -20,9 +20,9 @@ Rules:
 from __future__ import annotations
 
 from contextvars import Token
-from datetime import datetime, timezone
 from typing import Any
 
+from durable.clock import as_datetime
 from durable.definitions import TaskDefinition
 from durable.errors import JournalError, NotSerializable
 from durable.journal import Entry, Journal, Outcome, TaskRecord
@@ -82,6 +82,7 @@ class Call(Scope):
         "_unhashable",
         "_value",
         "args",
+        "at",
         "attempt",
         "definition",
         "delay",
@@ -115,6 +116,7 @@ class Call(Scope):
         self.delay = 0.0
         self.kind: StateKind | None = None
         self.message = ""
+        self.at = 0
         self.error: BaseException | None = None
         self.attempt = 0
         self._parent = parent
@@ -147,6 +149,8 @@ class Call(Scope):
             self._retries, self.mark = known.retries, known.mark
         if known.ended:
             self.done, self._value, self.error = True, known.value, known.error
+            if known.record is not None:
+                self.at, self.message = known.record.at, known.record.message or ""
             if known.cached is not None:
                 return self._is_cached(known.cached)
         return None
@@ -237,7 +241,7 @@ class Call(Scope):
         """Where the call stands, with its value or exception."""
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
         data = self.error if self.error is not None else self._value
-        return State(self.kind, self.message, datetime.now(timezone.utc), self.key.hex(), data)
+        return State(self.kind, self.message, as_datetime(self.at), self.key.hex(), data)
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of a call made in this body. A retry looks its calls up one by one: a window would be stale."""
@@ -254,7 +258,7 @@ class Call(Scope):
     def _is_cached(self, result_id: int) -> Entry:
         flow_run = self.flow_run
         self.kind = CACHED
-        return self.journal.task_run_cached(
+        entry = self.journal.task_run_cached(
             self.key,
             self.definition.row(self.journal),
             flow_run.id if flow_run is not None else None,
@@ -263,11 +267,16 @@ class Call(Scope):
             self._inputs,
             result_id,
         )
+        self.at = entry.at
+        return entry
 
     def _started_again(self) -> Entry | None:
         """After a failed attempt: what its calls failed at before has a new chance (rule 3 of `durable.runs`)."""
         assert self._failure is not None  # noqa: S101 - checked by the caller
         self.mark = self._failure.rowid
+        if task_log.isEnabledFor(30):
+            retry = f"{self._retries}/{self.definition.options.retries}"
+            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
         self.has_history = True
         return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
 
@@ -275,16 +284,8 @@ class Call(Scope):
         self.delay = options.delay_before_retry(self._retries)
         self._retries += 1
         kind = AWAITING_RETRY if self.delay else RETRYING
-        if task_log.isEnabledFor(30):
-            task_log.warning(
-                "Task run failed with exception: %r - Retry %s/%s will start %s",
-                error,
-                self._retries,
-                options.retries,
-                f"{self.delay:g} second(s) from now" if self.delay else "immediately",
-                extra=self._log_fields(),
-            )
-        self._failure = self._enters((kind, message_of(error)), outcome=of_exception(error))
+        self.message = message_of(error)
+        self._failure = self._enters((kind, self.message), outcome=of_exception(error))
         return self._failure
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
@@ -309,7 +310,9 @@ class Call(Scope):
             self.row = self._begun.rowid
         seq = self._seq + 1
         self._seq += len(states)
-        return self.journal.task_run_enters(self.row, seq, states, outcome, synced=synced, source=source)
+        entry = self.journal.task_run_enters(self.row, seq, states, outcome, synced=synced, source=source)
+        self.at = entry.at
+        return entry
 
     def _log_fields(self) -> dict[str, str | None]:
         return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +21,9 @@ class Clock:
 
     async def sleep_async(self, seconds: float) -> None:
         """Wait without blocking the event loop; ends at once when the asyncio task is cancelled."""
-        await asyncio.sleep(seconds)
+        from asyncio import sleep  # a loop is running, so this is a look-up; `import durable` does without
+
+        await sleep(seconds)
 
 
 _clock = Clock()

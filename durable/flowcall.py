@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import os
 from contextvars import Token
-from datetime import datetime, timezone
 from typing import Any
 
-from durable.clock import clock
+from durable.clock import as_datetime, clock
 from durable.definitions import FlowDefinition
 from durable.errors import JournalError, NotSerializable
 from durable.interrupts import Interrupts
@@ -46,6 +45,7 @@ class FlowCall:
     __slots__ = (
         "_identity",
         "_interrupts",
+        "_key",
         "_lock",
         "_parameters",
         "_parameters_digest",
@@ -55,6 +55,7 @@ class FlowCall:
         "_token",
         "_value",
         "args",
+        "at",
         "definition",
         "delay",
         "done",
@@ -93,8 +94,10 @@ class FlowCall:
         self.delay = 0.0
         self.kind: StateKind | None = None
         self.message = ""
+        self.at = 0
         self.error: BaseException | None = None
         self.run: FlowRun | None = None
+        self._key: bytes | None = None
         self._return_state = return_state
         self._seq = 0
         self._value: Any = None
@@ -181,12 +184,11 @@ class FlowCall:
     def state(self) -> State[Any]:
         """Where the call stands, with its value or exception."""
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
-        run_id = self.run.key.hex() if self.run is not None else None
         return State(
             self.kind,
             self.message,
-            datetime.now(timezone.utc),
-            run_id,
+            as_datetime(self.at),
+            self._key.hex() if self._key is not None else None,
             self.error if self.error is not None else self._value,
         )
 
@@ -219,7 +221,7 @@ class FlowCall:
         if record is None:
             self.close()
             return False
-        self.kind = RUNNING
+        self.kind, self._key = RUNNING, key
         self.run = FlowRun(self.journal, key, record.id, self.definition.name, self._parameters_digest)
         self.run.mark = parent.mark if parent is not None else 0
         self._log("Beginning flow run %s", self.run.name)
@@ -233,7 +235,8 @@ class FlowCall:
             self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
         else:
             return False
-        self.kind, self.done = record.state, True
+        self.kind, self.done, self._key = record.state, True, record.key
+        self.at, self.message = record.at, record.message or ""
         return True
 
     def _is_history(self, record: FlowRecord) -> bool:
@@ -246,7 +249,7 @@ class FlowCall:
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
-        self._seq, self.kind = record.seq, record.state
+        self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)
         if self._identity is None:
             root_log.info(
@@ -274,7 +277,9 @@ class FlowCall:
             self.kind = kind
         seq = self._seq + 1
         self._seq += len(states)
-        return self.journal.flow_run_enters(self.run.id, seq, states, outcome)
+        entry = self.journal.flow_run_enters(self.run.id, seq, states, outcome)
+        self.at = entry.at
+        return entry
 
     def _log(self, message: str, *args: Any) -> None:
         if self.run is not None:

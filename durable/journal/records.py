@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -35,6 +35,7 @@ class TaskRecord(NamedTuple):
     state: StateKind
     at: int
     result_id: int | None
+    message: str | None
 
 
 class FlowRecord(NamedTuple):
@@ -50,6 +51,7 @@ class FlowRecord(NamedTuple):
     pid: int
     host: str
     process_started: int
+    message: str | None
 
 
 class Outcome(NamedTuple):
@@ -205,7 +207,8 @@ class Journal(Writer):
         """A new task run that is Cached at once, with the result of another."""
         now, process = clock().now(), self.process_id
         row = (key, task_id, flow_run_id, parent_id, process, PENDING.code, now, occurrence, inputs)
-        return Entry(True, (sql.ADD_TASK_RUN, row), (sql.ADD_CACHED_STATE, (CACHED.code, now, process, result_id)))
+        cached = (CACHED.code, now, process, result_id)
+        return Entry(True, (sql.ADD_TASK_RUN, row), (sql.ADD_CACHED_STATE, cached), at=now)
 
     def task_run_enters(
         self,
@@ -337,18 +340,18 @@ def _transitions(
     if source is not None:
         kind, number = states[-1][0], len(states) - 1
         rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, source)
-    return Entry(synced, *rows)
+    return Entry(synced, *rows, at=now)
 
 
-def _task_record(row: tuple[int, bytes, int, int, int, int, int | None]) -> TaskRecord:
-    return TaskRecord(row[0], row[1], row[2], row[3], BY_CODE[row[4]], row[5], row[6])
+def _task_record(row: Any) -> TaskRecord:
+    return TaskRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
 
 
-def _as_flow_record(row: tuple[int, bytes, int, int, int, int, int | None, int, str, int]) -> FlowRecord:
-    return FlowRecord(row[0], row[1], row[2], row[3], BY_CODE[row[4]], row[5], row[6], row[7], row[8], row[9])
+def _as_flow_record(row: Any) -> FlowRecord:
+    return FlowRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
 
 
-def _flow_record(rows: list[tuple[int, bytes, int, int, int, int, int | None, int, str, int]]) -> FlowRecord | None:
+def _flow_record(rows: list[Any]) -> FlowRecord | None:
     return _as_flow_record(rows[0]) if rows else None
 
 

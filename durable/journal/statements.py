@@ -60,7 +60,8 @@ WHERE o.cache_key = ? ORDER BY o.id DESC LIMIT 1"""
 
 # Where task runs stand now: one by its identity, or the next of a flow run in the order they began.
 _TASK_RECORD: Final = """
-SELECT t.id, t.key, t.task_id, coalesce(s.seq, 0), coalesce(s.state, t.state), coalesce(s.at, t.at), s.result_id
+SELECT t.id, t.key, t.task_id, coalesce(s.seq, 0), coalesce(s.state, t.state), coalesce(s.at, t.at),
+       s.result_id, s.message
 FROM task_run AS t
 LEFT JOIN task_run_state AS s
     ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
@@ -87,7 +88,7 @@ FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 # Where flow runs stand now: by id, by idempotency key, or the unfinished ones of one call, newest first.
 _FLOW_RECORD: Final = """
 SELECT r.id, r.key, r.at, coalesce(s.seq, 0), coalesce(s.state, r.state), coalesce(s.at, r.at), s.result_id,
-       p.pid, p.host, p.started_at
+       p.pid, p.host, p.started_at, s.message
 FROM flow_run AS r
 LEFT JOIN flow_run_state AS s
     ON s.flow_run_id = r.id AND s.seq = (SELECT max(seq) FROM flow_run_state WHERE flow_run_id = r.id)

@@ -44,11 +44,16 @@ Statement = tuple[str, tuple[Any, ...]]
 
 
 class Entry:
-    """Something to be recorded in one transaction: its statements, and after the commit the first one's rowid."""
+    """Something to be recorded in one transaction: its statements, and after the commit the first one's rowid.
 
-    __slots__ = ("done", "error", "rowid", "statements", "synced")
+    Attributes:
+        at: the time it records, in microseconds since the epoch.
+    """
 
-    def __init__(self, synced: bool, *statements: Statement) -> None:  # noqa: FBT001 - hot path: no keyword matching
+    __slots__ = ("at", "done", "error", "rowid", "statements", "synced")
+
+    def __init__(self, synced: bool, *statements: Statement, at: int = 0) -> None:  # noqa: FBT001 - hot path
+        self.at = at
         self.statements = statements
         self.synced = synced
         self.rowid = 0
@@ -148,7 +153,10 @@ class Writer:
                     entry.done = True
                 return
             self._check_usable()
-            self._begin(self._power and any(entry.synced for entry in batch))
+            synced = any(entry.synced for entry in batch)
+            if synced:
+                self._check_file()
+            self._begin(synced and self._power)
             self._write(batch)
         except (JournalFailed, JournalBusy) as error:
             for entry in batch:
@@ -237,6 +245,11 @@ class Writer:
         if self._parked:
             self._return_from_fork()
 
+    def _check_file(self) -> None:
+        """A result recorded in a file that has lost its name is lost: people do delete journals under a running job."""
+        if opening.identity(self.path) != self._file:
+            raise self._poisoned(sqlite3.OperationalError("the file was deleted or replaced while it was in use"))
+
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
         if self._poison is None:
             self._poison = error
@@ -291,9 +304,7 @@ class Writer:
         self._lock.release()
 
     def _return_from_fork(self) -> None:
-        if opening.identity(self.path) != self._file:
-            self._poison = sqlite3.OperationalError("the file was deleted or replaced while a process was forked")
-            raise self._poisoned(self._poison)
+        self._check_file()
         self._connect()
 
 
