@@ -191,10 +191,13 @@ class Call(Scope):
         """The body has ended."""
         current.reset(self._token)
 
-    def returned(self, value: Any) -> Entry:
+    def returned(self, value: Any) -> Entry | None:
         """The body returned `value`."""
         definition = self.definition
         self.done = True
+        if self.journal.is_inherited:  # a forked child has come back from its parent's body
+            self._value = value
+            return None
         outcome: Outcome | None = None
         if definition.options.persist_result:
             try:
@@ -209,7 +212,7 @@ class Call(Scope):
     def raised(self, error: BaseException) -> Entry | None:
         """The body raised `error`."""
         without_engine(error)
-        if isinstance(error, JournalError):
+        if isinstance(error, JournalError) or self.journal.is_inherited:
             self.done = self.propagates = True  # rule 3, and there is nothing to record it in
             return None
         if not isinstance(error, Exception):

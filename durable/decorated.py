@@ -68,6 +68,12 @@ class Decorated(Generic[P, R, D]):
         bound._bound = (instance,)
         return bound
 
+    def __reduce__(self) -> Any:
+        """By name, like a function; bound, as an attribute of its instance. Worker processes find it so."""
+        if self._bound:
+            return getattr, (self._bound[0], self.fn.__name__)
+        return self.fn.__qualname__
+
     def _with_options(self, changes: dict[str, Any]) -> Any:
         self.check_options(self.definition.where, changes)
         made = type(self)(self.fn, **{**self._options, **changes})

@@ -45,6 +45,7 @@ class FlowCall:
     __slots__ = (
         "_identity",
         "_interrupts",
+        "_is_root",
         "_key",
         "_lock",
         "_parameters",
@@ -82,8 +83,10 @@ class FlowCall:
         self._parameters_digest = digest("parameters", self._parameters)
         self._parent = parent
         # A subflow is identified when it is called, like a task; with an idempotency key it is that key's run instead.
+        # A flow called in a task outside any flow is a root: there is no run it could be part of.
         self._identity: bytes | None = None
-        if parent is not None and definition.options.idempotency_key is None:
+        self._is_root = parent is None or parent.flow_run is None
+        if parent is not None and not self._is_root and definition.options.idempotency_key is None:
             self._identity, _ = parent.identify(definition.key, self._parameters)
         self.definition = definition
         self.args = args
@@ -129,19 +132,21 @@ class FlowCall:
     def enter(self) -> None:
         """The body begins: calls made from here on belong to this run, and signals are watched."""
         self._token: Token[Scope | None] = current.set(self.run)
-        if self._parent is None:
+        if self._is_root:
             self._interrupts.watch(_canceller() if self.definition.is_async else None)
 
     def leave(self) -> None:
         """The body has ended."""
-        if self._parent is None:
+        if self._is_root:
             self._interrupts.release()
         current.reset(self._token)
 
-    def returned(self, value: Any) -> Entry:
+    def returned(self, value: Any) -> Entry | None:
         """The body returned `value`."""
         self.done = True
         self._value = value
+        if self.journal.is_inherited:  # a forked child has come back from its parent's body
+            return None
         try:
             outcome: Outcome | None = Outcome(*of_value(value, "durable", self.definition.where))
         except NotSerializable as error:
@@ -157,7 +162,7 @@ class FlowCall:
         """The body raised `error`."""
         without_engine(error)
         self.done = self.propagates = True
-        if isinstance(error, JournalError):
+        if isinstance(error, JournalError) or self.journal.is_inherited:
             return None
         if not isinstance(error, Exception):
             reason = self._interrupts.reason

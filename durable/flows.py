@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
@@ -19,7 +19,9 @@ from durable.settings import durability, journal_path
 from durable.states import State
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Flow(Decorated[P, R, FlowDefinition]):
@@ -79,6 +81,14 @@ class Flow(Decorated[P, R, FlowDefinition]):
         journal = scope.journal if scope is not None else open_journal(journal_path(own), durability())
         call = FlowCall(self.definition, args, kwargs, scope, journal, return_state=return_state)
         return drive_async(call) if self.definition.is_async else drive(call)
+
+    if TYPE_CHECKING:  # as a method it loses its first parameter
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Flow[P, R]: ...
+        @overload
+        def __get__(self: Flow[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Flow[Q, R]: ...
+        def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
 
     def with_options(self, **changes: Any) -> Flow[P, R]:
         """The same function under other options: those of `flow`, each in place of the one it had. None: the default.

@@ -63,7 +63,7 @@ class Binder:
         names: the parameters, in order.
     """
 
-    __slots__ = ("_count", "_defaults", "_signature", "_simple", "_where", "names")
+    __slots__ = ("_count", "_defaults", "_required", "_signature", "_simple", "_where", "names")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._where = where(function)
@@ -78,6 +78,7 @@ class Binder:
         self._simple = all(parameter.kind in _SIMPLE for parameter in parameters.values())
         # The defaults of the last parameters, such that values + defaults[len(values):] is the whole.
         self._defaults = tuple(parameter.default for parameter in parameters.values())
+        self._required = sum(default is inspect.Parameter.empty for default in self._defaults)
 
     def values(self, args: tuple[Any, ...], kwargs: Mapping[str, Any] = _NONE) -> tuple[Any, ...]:
         """The arguments in the order of `names`, defaults applied; ``*args`` is a tuple, ``**kwargs`` a dict.
@@ -89,9 +90,8 @@ class Binder:
             given = len(args)
             if given == self._count:
                 return args
-            rest = self._defaults[given:]
-            if given < self._count and inspect.Parameter.empty not in rest:
-                return args + rest
+            if self._required <= given < self._count:
+                return args + self._defaults[given:]
         try:
             bound = self._signature.bind(*args, **kwargs)
         except TypeError as error:

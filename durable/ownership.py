@@ -39,13 +39,15 @@ class SidecarLock:
         if self.path in _ours:
             return False
         while True:
-            self.path.parent.mkdir(mode=0o700, exist_ok=True)
             lock = FileLock(self.path, timeout=seconds, poll_interval=0.02, thread_local=False, mode=0o600)
             try:
+                self.path.parent.mkdir(mode=0o700, exist_ok=True)
                 lock.acquire()
             except Timeout:
                 return False
-            except FileNotFoundError:
+            except (FileNotFoundError, FileExistsError):
+                if not self.path.parent.parent.is_dir():
+                    raise
                 continue  # whoever released another lock has just removed the empty folder
             self._lock = lock
             _ours.add(self.path)

@@ -12,7 +12,9 @@ A run is asked for its state again once its lock is held: it may have been finis
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from durable.clock import clock
 from durable.definitions import FlowDefinition
@@ -51,6 +53,7 @@ class Request:
     options: FlowOptions
 
 
+_HEX: Final = re.compile("[0-9a-f]+")
 _overrides_used: set[str] = set()
 
 
@@ -76,7 +79,16 @@ def choose(request: Request) -> Choice:
 
 def _by_idempotency_key(request: Request, key: str) -> Choice:
     record = request.journal.flow_run_by_idempotency_key(request.row, key)
-    return _named(request, record) if record is not None else Choice()
+    if record is None:
+        return Choice()
+    if record.parameters != request.parameters:
+        root_log.warning(
+            "flow %s: idempotency key %r is that of run %s, whose parameters were others; it is that run all the same",
+            request.flow.name,
+            key,
+            record.key.hex()[:7],
+        )
+    return _named(request, record)
 
 
 def _named(request: Request, record: FlowRecord) -> Choice:
@@ -95,7 +107,7 @@ def _named(request: Request, record: FlowRecord) -> Choice:
 
 def _by_override(request: Request, prefix: str) -> Choice | None:
     """The run that DURABLE_RESUME names, if it is one of this call; None if it is another call's."""
-    rows = request.journal.choose_flow_run(prefix)
+    rows = request.journal.choose_flow_run(prefix) if _HEX.fullmatch(prefix) else []
     if len(rows) != 1:
         found = "no flow run has that id" if not rows else "several flow runs have ids that begin so; give more digits"
         raise NothingToResume(f"DURABLE_RESUME={prefix}: {found}. See `durable inspect {request.journal.path}`")

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import textwrap
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple
@@ -25,13 +26,16 @@ from durable.keys import digest, function_name
 
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
-_LIBRARY: Final = tuple(
-    {
-        str(Path(path).resolve())
-        for name, path in sysconfig.get_paths().items()
-        if name in ("stdlib", "platstdlib", "purelib", "platlib")
-    }
+_LIBRARY: Final = frozenset(
+    Path(path).resolve()
+    for name, path in sysconfig.get_paths().items()
+    if name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
+_INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
+_OWN: Final = Path(__file__).resolve().parent
+_SPELLING: Final = frozenset(
+    {"kind", "type_comment"}
+)  # fields of syntax that say how it was written, not what it means
 
 
 class Source(NamedTuple):
@@ -49,23 +53,26 @@ class Source(NamedTuple):
 def fingerprint(function: Any) -> Source:
     """The fingerprint of `function` and of what it refers to in its own project."""
     parts: dict[str, str] = {}
-    _add(function, parts)
+    _add(function, parts, set())
     return Source(digest("source", *[[name, value] for name, value in sorted(parts.items())]), parts)
 
 
-def _add(obj: Any, parts: dict[str, str]) -> None:
+def _add(obj: Any, parts: dict[str, str], seen: set[int]) -> None:
     function = _unwrapped(obj)
-    name = function_name(function)
-    if name in parts:
-        return
     if not isinstance(function, (FunctionType, type)):
         function = type(function)
+    if id(function) in seen:
+        return
+    seen.add(id(function))
+    # Lambdas, and closures of one factory, share a name.
+    own = function_name(function)
+    name = next(name for name in chain([own], (f"{own}#{n}" for n in count(2))) if name not in parts)
     tree = _syntax(function)
     code = getattr(function, "__code__", None)
     if tree is None:
         parts[name] = digest("code", _code_text(code)).hex() if code else digest("opaque", name).hex()
         return
-    parts[name] = digest("syntax", ast.unparse(tree)).hex()
+    parts[name] = digest("syntax", repr(_shape(tree))).hex()
     for referred, value in _references(function, tree):
         if isinstance(value, _CONSTANTS) or value is None:
             try:
@@ -73,7 +80,15 @@ def _add(obj: Any, parts: dict[str, str]) -> None:
             except Unhashable:
                 continue
         elif callable(value) and _same_project(value):
-            _add(value, parts)
+            _add(value, parts, seen)
+
+
+def _shape(node: Any) -> Any:
+    """Syntax as plain data, the same on every Python: `ast.dump` and `ast.unparse` each change from one to the next."""
+    if isinstance(node, ast.AST):
+        fields = ((name, getattr(node, name, None)) for name in node._fields if name not in _SPELLING)
+        return type(node).__name__, *((name, _shape(value)) for name, value in fields if value not in (None, []))
+    return [_shape(part) for part in node] if isinstance(node, list) else repr(node)
 
 
 def _unwrapped(obj: Any) -> Any:
@@ -146,10 +161,21 @@ def _is_project_file(file: str | None) -> bool:
     """Whether a module's file is the user's own: not the standard library's, not an installed package's."""
     if not file:
         return False
-    path = str(Path(file).resolve())
-    return not path.startswith(_LIBRARY) and not path.startswith(str(Path(__file__).parent))
+    path = Path(file).resolve()
+    if _INSTALLED & set(path.parts):
+        return False
+    return not any(path.is_relative_to(folder) for folder in (*_LIBRARY, _OWN))
 
 
 def _code_text(code: CodeType) -> str:
-    constants = [_code_text(part) if isinstance(part, CodeType) else repr(part) for part in code.co_consts]
-    return repr((code.co_code.hex(), code.co_names, code.co_varnames, constants))
+    return repr(
+        (code.co_code.hex(), code.co_names, code.co_varnames, [_constant_text(part) for part in code.co_consts])
+    )
+
+
+def _constant_text(constant: Any) -> str:
+    if isinstance(constant, CodeType):
+        return _code_text(constant)
+    if isinstance(constant, frozenset):  # its order is the hash seed's
+        return f"frozenset({sorted(map(_constant_text, constant))})"
+    return f"({[*map(_constant_text, constant)]})" if isinstance(constant, tuple) else repr(constant)

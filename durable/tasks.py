@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
 from durable.decorated import Decorated, decorate
@@ -19,7 +19,9 @@ from durable.settings import durability, journal_path
 from durable.states import State
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class Task(Decorated[P, R, TaskDefinition]):
@@ -99,6 +101,14 @@ class Task(Decorated[P, R, TaskDefinition]):
             args = self._bound + args
         call = Call(self.definition, args, kwargs, scope, scope.journal, return_state=return_state)
         return drive_async(call) if self.definition.is_async else drive(call)
+
+    if TYPE_CHECKING:  # as a method it loses its first parameter
+
+        @overload
+        def __get__(self, instance: None, owner: type | None = None) -> Task[P, R]: ...
+        @overload
+        def __get__(self: Task[Concatenate[S, Q], R], instance: S, owner: type | None = None) -> Task[Q, R]: ...
+        def __get__(self, instance: Any, owner: type | None = None) -> Any: ...
 
     def with_options(self, **changes: Any) -> Task[P, R]:
         """The same function under other options: those of `task`, each in place of the one it had. None: the default.

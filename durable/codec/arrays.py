@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from durable.codec import extensions as x
-from durable.codec.walker import Handler, Refused, Walker, extension
+from durable.codec.walker import Handler, Refused, Walker, bulk_extension, extension
 from durable.errors import CorruptPayload, UnresolvedClass
 
 _KINDS = frozenset("?biufcmMSUV")
@@ -110,9 +110,12 @@ def write_array(value: Any, _walker: Walker, _depth: int) -> Any:
     """The dtype, the shape, the order and the bytes; Fortran order is kept."""
     np = sys.modules["numpy"]
     described = describe_dtype(value.dtype)
+    if value.dtype.itemsize == 0:
+        raise Refused(value, "numpy makes no array of elements without a size again")
     fortran = value.flags.f_contiguous and not value.flags.c_contiguous
     plain = value if fortran else np.ascontiguousarray(value)
-    return extension(x.NDARRAY, [described, list(value.shape), "F" if fortran else "C", array_bytes(plain)])
+    head = [described, list(value.shape), "F" if fortran else "C"]
+    return bulk_extension(x.NDARRAY, head, array_bytes(plain))
 
 
 def write_scalar(value: Any, walker: Walker, depth: int) -> Any:
@@ -150,7 +153,8 @@ def read_array(payload: Any) -> Any:
     described, shape, order, data = payload
     np = library("numpy")
     dtype = make_dtype(described)
-    if any(type(n) is not int or n < 0 for n in shape) or math.prod(shape) * dtype.itemsize != len(data):
+    sized = dtype.itemsize > 0 and all(type(n) is int and n >= 0 for n in shape)
+    if not sized or math.prod(shape) * dtype.itemsize != len(data):
         raise CorruptPayload(f"{len(data)} bytes are not an array of {dtype} of shape {tuple(shape)}")
     if order not in ("C", "F"):
         raise CorruptPayload("an array is in C or in Fortran order")

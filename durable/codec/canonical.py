@@ -19,7 +19,7 @@ from xxhash import xxh3_128_digest
 from durable.codec import arrays, callables, containers, exceptions, frames, leaves, objects, scalars, tables
 from durable.codec import extensions as x
 from durable.codec.classes import kind_of, name_of
-from durable.codec.walker import NATIVE, Handler, Refused, Walker, extension, pack, packed, per_class
+from durable.codec.walker import NATIVE, Handler, Walker, as_refused, cause_of, extension, pack, packed, per_class
 from durable.errors import Unhashable
 
 LEAF_LIMIT = leaves.LEAF_LIMIT
@@ -155,17 +155,24 @@ def canonical(value: Any, root: str) -> bytes:
     try:
         return pack(Canonical().walk(value, 0))
     except (OverflowError, UnicodeEncodeError):
-        pass
-    except (Refused, RecursionError, ValueError) as error:
-        raise _unhashable(error, value, root) from None
+        return _canonical_carefully(value, root)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unhashable(error, value, root) from cause_of(error)
+
+
+def _canonical_carefully(value: Any, root: str) -> bytes:
     try:
         return packed(Canonical(careful=True).walk(value, 0))
-    except (Refused, RecursionError, ValueError, OverflowError) as error:
-        raise _unhashable(error, value, root) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _unhashable(error, value, root) from cause_of(error)
 
 
 def _unhashable(error: Exception, value: Any, root: str) -> Unhashable:
-    refused = error if isinstance(error, Refused) else Refused(value, f"{type(error).__name__}: {str(error)[:200]}")
+    refused = as_refused(error, value)
     path, reason = refused.located(root)
     name = root.partition(".")[0].partition("[")[0]
     advice = (

@@ -10,7 +10,7 @@ from durable.codec import arrays, containers, exceptions, frames, objects, scala
 from durable.codec import extensions as x
 from durable.codec.classes import kind_of, reference
 from durable.codec.decoder import Reading
-from durable.codec.walker import NATIVE, Handler, Refused, Walker, pack, packed, per_class
+from durable.codec.walker import NATIVE, Handler, Refused, Walker, as_refused, cause_of, pack, packed, per_class
 from durable.errors import CodecError, NotSerializable
 
 ADVICE = 'Return a dict or a dataclass instead, or set result_serializer="pickle" or persist_result=False'
@@ -74,8 +74,10 @@ def encode(value: Any, root: str = "result") -> bytes:
         return pack(value if is_flat(value) else Storage().walk(value, 0))
     except (OverflowError, UnicodeEncodeError):
         return _encode_carefully(value, root)
-    except (Refused, RecursionError, ValueError) as error:
-        raise refusal(error, value, root) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise refusal(error, value, root) from cause_of(error)
 
 
 def is_flat(value: Any) -> bool:
@@ -89,21 +91,17 @@ def is_flat(value: Any) -> bool:
 def _encode_carefully(value: Any, root: str) -> bytes:
     try:
         return packed(Storage(careful=True).walk(value, 0))
-    except (Refused, RecursionError, ValueError, OverflowError) as error:
-        raise refusal(error, value, root) from None
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise refusal(error, value, root) from cause_of(error)
 
 
 def refusal(error: Exception, value: Any, root: str) -> NotSerializable:
     """The public error for a walk that ended in `error`."""
-    refused = error if isinstance(error, Refused) else Refused(value, _reason(error))
+    refused = as_refused(error, value)
     path, reason = refused.located(root)
     return NotSerializable(path, refused.type_name, f"{reason}. {refused.advice or ADVICE}.")
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "nested too deeply for the call stack it was returned on"
-    return f"it cannot be written ({error})"
 
 
 def encode_exception(exc: BaseException) -> bytes:

@@ -65,6 +65,7 @@ class Unrecorded:
         _unusable(self, f"its attribute {name!r} cannot be set")
 
     def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        """Raises UnrecordedValue."""
         _unusable(self, "it cannot be called")
 
 

@@ -50,6 +50,14 @@ def column_parts(column: Any, walker: Walker, depth: int) -> list[Any]:
 
 def column_array(kind: str, *parts: Any) -> Any:
     """The array for `column_parts`."""
+    array = _column_array(kind, *parts)
+    # pandas would stretch a scalar to any index, and an index can claim any length.
+    if getattr(array, "ndim", 0) != 1:
+        raise CorruptPayload("a column is not an array of one dimension")
+    return array
+
+
+def _column_array(kind: str, *parts: Any) -> Any:
     pd, np = library("pandas"), library("numpy")
     if kind == "numpy":
         return parts[0]
@@ -72,6 +80,8 @@ def column_array(kind: str, *parts: Any) -> Any:
         return pd.arrays.ArrowExtensionArray(parts[0])
     if kind == "masked":
         name, values, mask = parts
+        if not name.startswith(_MASKED):
+            raise CorruptPayload(f"{name[:40]!r} is not a nullable type durable writes")
         made = pd.array(values, dtype=name)
         made[mask] = pd.NA
         return made

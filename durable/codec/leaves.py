@@ -151,7 +151,6 @@ def write_polars(value: Any, walker: Walker, depth: int) -> Any:
 
 
 def _polars_column(column: Any, walker: Walker, depth: int) -> list[Any]:
-    pl = sys.modules["polars"]
     dtype = column.dtype
     text = str(dtype)
     head = [walker.walk(column.name, depth), walker.walk(text, depth), len(column)]
@@ -169,9 +168,8 @@ def _polars_column(column: Any, walker: Walker, depth: int) -> list[Any]:
         if code in "fd":
             data = plain_floats(data, 4 if code == "f" else 8)
         return [*head, leaf("nulls", nulls), leaf("data", data)]
-    if isinstance(dtype, pl.Enum):
-        head.append(walker.walk(dtype.categories.to_list(), depth))
-    elif not _PLAIN_POLARS.match(text) or (dtype.is_nested() and _INEXACT_POLARS.search(text)):
+    # The text of an Enum's type names all its categories.
+    if not _PLAIN_POLARS.match(text) or (dtype.is_nested() and _INEXACT_POLARS.search(text)):
         refused = Refused(column, f"no canonical form for polars type {text[:80]}")
         refused.within(f"[{column.name!r}]", column)
         raise refused

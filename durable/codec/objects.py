@@ -51,6 +51,17 @@ def _undeclared_slots(cls: type) -> tuple[str, ...]:
     )
 
 
+@per_class
+def _slots(cls: type) -> frozenset[str]:
+    """The fields that are kept in slots, not in ``__dict__``."""
+    return frozenset(name for name in declared(cls) if isinstance(_static(cls, name), MemberDescriptorType))
+
+
+def _static(cls: type, name: str) -> Any:
+    """What a class holds under a name, without asking a descriptor; `_MISSING` if nothing."""
+    return next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), _MISSING)
+
+
 def check_no_more(value: Any, state: dict[str, Any]) -> None:
     """Refuse an instance that holds more than its fields."""
     cls = type(value)
@@ -64,8 +75,7 @@ def check_no_more(value: Any, state: dict[str, Any]) -> None:
 def _stateless(cls: type, name: str) -> bool:
     if name in _STATELESS:
         return True
-    member = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
-    return isinstance(member, functools.cached_property)
+    return isinstance(_static(cls, name), functools.cached_property)
 
 
 def _held(value: Any) -> dict[str, Any]:
@@ -77,14 +87,20 @@ def _held(value: Any) -> dict[str, Any]:
     check_no_more(value, state)
     held = {}
     for name in names:
-        item = state.get(name, _MISSING)
-        if item is _MISSING:
-            try:
-                item = object.__getattribute__(value, name)
-            except AttributeError:
-                continue
-        held[name] = item
+        item = state[name] if name in state else _elsewhere(value, name)
+        if item is not _MISSING:
+            held[name] = item
     return held
+
+
+def _elsewhere(value: Any, name: str) -> Any:
+    """A field's value where ``__dict__`` has none: in a slot, or the class's own default; `_MISSING` if not set."""
+    found = _static(type(value), name)
+    if isinstance(found, MemberDescriptorType):
+        return found.__get__(value) if hasattr(value, name) else _MISSING
+    if hasattr(type(found), "__get__") and hasattr(type(found), "__set__"):
+        raise Refused(value, f"its field {name!r} is kept by a {type(found).__name__}, which durable cannot fill again")
+    return found
 
 
 def write_enum(value: enum.Enum, walker: Walker, depth: int) -> Any:
@@ -215,9 +231,10 @@ def _build(code: int, payload: Any, resolve: Resolve) -> Any:
     cls = resolve(module, qualname, code)
     same_fields(module, qualname, [*fields, *unset], declared(cls))
     made = object.__new__(cls)
-    state = getattr(made, "__dict__", None)
+    state: dict[str, Any] = getattr(made, "__dict__", {})
+    slots = _slots(cls)
     for name, item in fields.items():
-        if state is None or isinstance(getattr(cls, name, None), MemberDescriptorType):
+        if name in slots:
             object.__setattr__(made, name, item)
         else:
             state[name] = item

@@ -170,9 +170,13 @@ class _Line:
         elif code == x.EXCEPTION:
             cursor.expect("array")
             _module, qualname = cursor.text(), cursor.text()
-            self.emit(f"{short(qualname)}(")
-            self.value(cursor, depth)
-            self.emit(")")
+            if bytes(cursor.data[cursor.at : cursor.at + 1]) == b"\xa0" and len(data) <= _SMALL:
+                # No message, as in a canonical form: the arguments say more.
+                self.emit(_whole(code, data))
+            else:
+                self.emit(f"{short(qualname)}(")
+                self.value(cursor, depth)
+                self.emit(")")
         elif len(data) <= _SMALL:
             self.emit(_whole(code, data))
         else:

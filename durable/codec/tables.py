@@ -13,7 +13,7 @@ from xxhash import xxh3_64_digest
 
 from durable.codec import extensions as x
 from durable.codec.arrays import library
-from durable.codec.walker import Handler, Refused, Walker, extension
+from durable.codec.walker import Handler, Refused, Walker, bulk_extension
 from durable.errors import CorruptPayload, UnresolvedClass
 
 
@@ -42,7 +42,7 @@ def write_polars(value: Any, _walker: Walker, _depth: int) -> Any:
     if not exact:
         raise Refused(value, "it does not come back equal from Arrow IPC")
     shape = list(value.shape)
-    return extension(x.POLARS, ["Series" if series else "DataFrame", shape, xxh3_64_digest(data), data])
+    return bulk_extension(x.POLARS, ["Series" if series else "DataFrame", shape, xxh3_64_digest(data)], data)
 
 
 def read_polars(payload: Any) -> Any:
@@ -90,7 +90,8 @@ def write_arrow(value: Any, _walker: Walker, _depth: int) -> Any:
     ):
         raise Refused(value, "it does not come back equal from Arrow IPC")
     shape = [table.num_rows, table.num_columns] if isinstance(value, pa.Table | pa.RecordBatch) else [len(value)]
-    return extension(x.ARROW, [type(value).__name__, shape, str(table.schema.types), xxh3_64_digest(data), data])
+    head = [type(value).__name__, shape, str(table.schema.types), xxh3_64_digest(data)]
+    return bulk_extension(x.ARROW, head, data)
 
 
 def _from_table(name: str, table: Any) -> Any:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import sqlite3
 import stat
 import sys
@@ -36,6 +37,7 @@ from durable.ownership import SidecarLock
 
 BUSY_TIMEOUT_MS: Final = 1000  # one wait inside SQLite, where Ctrl-C is not heard; the journal repeats it
 CREATION_SECONDS: Final = 60.0  # how long another process may take to create the journal
+_LEFTOVER: Final = re.compile(r"-\d+\.new(-wal|-shm)?")
 _SMALLEST: Final = 512  # bytes; SQLite's smallest page
 _CHOOSE: Final = "Choose another file with DURABLE_JOURNAL"
 SYNCHRONOUS: Final = {"power": 2, "process": 1}  # FULL, NORMAL
@@ -176,8 +178,9 @@ def _create(path: Path) -> None:
     try:
         if not _is_new(path):
             return  # another process was first
-        for leftover in path.parent.glob(f"{glob.escape(path.name)}-*.new*"):
-            leftover.unlink(missing_ok=True)
+        for leftover in path.parent.glob(f"{glob.escape(path.name)}-[0-9]*.new*"):
+            if _LEFTOVER.fullmatch(leftover.name.removeprefix(path.name)):
+                leftover.unlink(missing_ok=True)
         made = path.with_name(f"{path.name}-{os.getpid()}.new")
         os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         if path.exists():  # an empty file, whose owner has decided who may read it

@@ -52,6 +52,7 @@ class FlowRecord(NamedTuple):
     host: str
     process_started: int
     message: str | None
+    parameters: bytes
 
 
 class Outcome(NamedTuple):

@@ -88,7 +88,7 @@ FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 # Where flow runs stand now: by id, by idempotency key, or the unfinished ones of one call, newest first.
 _FLOW_RECORD: Final = """
 SELECT r.id, r.key, r.at, coalesce(s.seq, 0), coalesce(s.state, r.state), coalesce(s.at, r.at), s.result_id,
-       p.pid, p.host, p.started_at, s.message
+       p.pid, p.host, p.started_at, s.message, r.parameters_digest
 FROM flow_run AS r
 LEFT JOIN flow_run_state AS s
     ON s.flow_run_id = r.id AND s.seq = (SELECT max(seq) FROM flow_run_state WHERE flow_run_id = r.id)

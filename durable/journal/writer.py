@@ -283,6 +283,11 @@ class Writer:
             self._closed = True
 
     @property
+    def is_inherited(self) -> bool:
+        """Whether this is a forked child's copy of its parent's journal object."""
+        return self._inherited
+
+    @property
     def crosses_forks(self) -> bool:
         """Whether a forked child inherits what SQLite knows of the file: a poisoned connection cannot be closed."""
         return self._poison is not None
