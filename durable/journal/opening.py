@@ -2,9 +2,9 @@
 
 Rules:
 
-1. Nothing is touched before it is known to be ours: the header is read through an immutable connection, which takes no
-   lock and makes no side file. Never through `open()`: closing a database file drops every POSIX lock this process
-   holds on it, SQLite's among them.
+1. Nothing is touched before it is known to be ours: its header is read, by no connection, which could take a lock or
+   make a side file. The descriptor it is read through stays open: closing one drops every POSIX lock this process
+   holds on the file, SQLite's among them, those of a connection of the user's too.
 2. A new journal is made under another name, with mode 0600 and its whole schema, checkpointed, and then given its name
    in one step. So no crash and no power cut leaves a file of that name which is not yet a journal, and whatever has
    that name without being one is somebody else's.
@@ -37,8 +37,9 @@ from durable.ownership import SidecarLock
 
 BUSY_TIMEOUT_MS: Final = 1000  # one wait inside SQLite, where Ctrl-C is not heard; the journal repeats it
 CREATION_SECONDS: Final = 60.0  # how long another process may take to create the journal
+_HEADER: Final = 100  # bytes
+_kept_open: dict[tuple[int, int], int] = {}  # device and inode: descriptor
 _LEFTOVER: Final = re.compile(r"-\d+\.new(-wal|-shm)?")
-_SMALLEST: Final = 512  # bytes; SQLite's smallest page
 _CHOOSE: Final = "Choose another file with DURABLE_JOURNAL"
 SYNCHRONOUS: Final = {"power": 2, "process": 1}  # FULL, NORMAL
 
@@ -136,10 +137,6 @@ def _is_new(path: Path) -> bool:
         raise JournalNotWritable(str(path), f"the file is read-only. Make it writable, or c{_CHOOSE[1:]}")
     if status.st_size == 0:
         return True
-    if status.st_size < _SMALLEST:
-        raise NotAJournal(
-            str(path), f"it is not an SQLite database, but {status.st_size} bytes of something. {_CHOOSE}"
-        )
     application, version = read_header(path)
     if application != schema.APPLICATION_ID:
         raise NotAJournal(
@@ -153,19 +150,25 @@ def _is_new(path: Path) -> bool:
 
 
 def read_header(path: Path) -> tuple[int, int]:
-    """``(application_id, user_version)`` of a database file, without locks or side files."""
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
-    except sqlite3.Error as error:
-        raise NotAJournal(str(path), f"SQLite cannot open it: {error}") from error
-    try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise NotAJournal(str(path), f"it is not an SQLite database ({error}). {_CHOOSE}") from error
-    finally:
-        connection.close()
-    return application, version
+    """``(application_id, user_version)`` of a database file, without locks or side files (rule 1).
+
+    Raises:
+        NotAJournal: the file does not begin like an SQLite database.
+        OSError: it cannot be read.
+    """
+    file = identity(path)
+    descriptor = _kept_open.get(file)
+    if descriptor is None:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+        _kept_open[file] = descriptor
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    head = os.read(descriptor, _HEADER)
+    if sys.platform == "win32":
+        os.close(_kept_open.pop(file))  # no such locks there, and an open file cannot be deleted
+    if not head.startswith(b"SQLite format 3\0") or len(head) < _HEADER:
+        raise NotAJournal(str(path), f"it is not an SQLite database. {_CHOOSE}")
+    # https://www.sqlite.org/fileformat.html#the_database_header
+    return int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big")
 
 
 def _create(path: Path) -> None:

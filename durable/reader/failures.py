@@ -1,0 +1,32 @@
+"""A recorded exception and recorded arguments, looked at without rebuilding anything."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from durable.codec import Inert, decode_inert
+from durable.errors import CodecError
+from durable.reader.model import Failure
+
+
+def failure_of(payload: bytes) -> Failure:
+    """Type, message and traceback of a recorded exception; nothing is imported. Damaged bytes say so in the message."""
+    try:
+        found = decode_inert(payload)
+    except CodecError as error:
+        return Failure("?", f"the recorded exception is damaged: {error}", "")
+    if not isinstance(found, Inert) or found.kind != "exception" or not isinstance(found.data, dict):
+        return Failure("?", "what is recorded is not an exception", "")
+    message, traceback = found.data.get("message"), found.data.get("traceback")
+    return Failure(found.type_name, str(message or ""), traceback if isinstance(traceback, str) else "")
+
+
+def arguments_of(inputs: bytes | None) -> dict[str, Any] | None:
+    """Recorded arguments by name, as inert values; None where none are recorded, or they are damaged."""
+    if not isinstance(inputs, bytes):
+        return None
+    try:
+        found = decode_inert(inputs)
+    except CodecError:
+        return None
+    return {str(name): value for name, value in found.items()} if isinstance(found, dict) else None

@@ -1,0 +1,370 @@
+"""One journal, opened to be read: its health, its runs, one run, one task run. See `durable.reader.opening`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any, Final, NamedTuple
+
+from durable.clock import clock
+from durable.reader import sql
+from durable.reader.failures import arguments_of, failure_of
+from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
+from durable.reader.opening import Damaged, Opened, explained, has_log, open_for_reading, sizes
+from durable.reader.standing import KNOWN, STARTS, Standing, StateName
+
+_CHECKED_BYTES: Final = 16 << 20  # a structural check costs about 1 ms for each MB
+_FAILURE_BYTES: Final = 4 << 20
+_EXCEPTION: Final = 3  # result.format
+_NEWEST: Final = (1 << 63) - 1
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def _nobody_knows(run: bytes, host: str, pid: int) -> bool | None:
+    del run, host, pid
+    return None
+
+
+class _Stretch(NamedTuple):
+    """One execution of a flow run, as recorded."""
+
+    begun: int
+    process: int
+    ended: int | None
+    state: int
+    result: int | None
+    message: str | None
+
+
+class JournalReader:
+    """The read model. Every method may raise the errors of `open_for_reading`.
+
+    Args:
+        path: the journal file.
+        alive: tells whether a run's process lives; without it, a run that has no recorded end stays ``Running?``.
+
+    Attributes:
+        notes: what is to be said about how the file was opened.
+        complete: False: the tables are not the ones known here; only `viewed_runs` and `viewed_tasks` can be asked.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], alive: Alive = _nobody_knows) -> None:
+        opened: Opened = open_for_reading(path)
+        self.path = opened.path
+        self.version = opened.version
+        self.complete = opened.complete
+        self.notes = opened.notes
+        self._connection = opened.connection
+        self._immutable = opened.immutable
+        self._alive = alive
+        self._flows: dict[int, tuple[str, str]] | None = None
+        self._tasks: dict[int, tuple[bytes, str, str]] = {}
+        self._processes: dict[int, Process] = {}
+        self._standings: dict[int, Standing] = {}
+        self._states: dict[int, StateName] = {}
+
+    def __enter__(self) -> JournalReader:  # noqa: PYI034 - typing.Self is not in Python 3.10
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, leaving everything beside it as it is."""
+        self._connection.close()
+
+    def changed(self) -> bool:
+        """Whether a writer came while the file was read as if it never changed: what was read may not fit together."""
+        return self._immutable and not self.notes and has_log(self.path)
+
+    # Queries.
+
+    def rows(self, text: str, *parameters: object) -> list[Any]:
+        """All rows of one of the queries of `durable.reader.sql`."""
+        try:
+            return self._connection.execute(text, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+
+    def stream(self, text: str, *parameters: object) -> Iterator[Any]:
+        """The rows of a query one by one: for passes over a run of any length."""
+        try:
+            yield from self._connection.execute(text, parameters)
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All queries of the block see one moment, though a writer goes on. Keep it short: checkpoints wait for it."""
+        self.rows("BEGIN")
+        try:
+            yield
+        finally:
+            self.rows("ROLLBACK")
+
+    def state(self, code: int) -> StateName:
+        """A state by its number, as the file explains it: a newer journal may have states unknown here."""
+        if not self._states:
+            self._states = KNOWN | {row[0]: StateName(row[1], row[2]) for row in self.rows(sql.STATES)}
+        found = self._states.get(code)
+        if found is None:
+            raise Damaged(str(self.path), f"it is damaged: there is no state {code!r}")
+        return found
+
+    def process(self, row: int) -> Process:
+        """One process lifetime."""
+        if row not in self._processes:
+            self._processes[row] = Process(*self._one(sql.PROCESS, row))
+        return self._processes[row]
+
+    def task(self, row: int) -> tuple[bytes, str, str]:
+        """``(key, name, function)`` of one version of a task."""
+        if row not in self._tasks:
+            _, key, name, function = self._one(sql.TASK, row)
+            self._tasks[row] = key, name, function
+        return self._tasks[row]
+
+    def _one(self, text: str, row: int) -> Any:
+        found = self.rows(text, row)
+        if not found:
+            raise Damaged(str(self.path), f"it is damaged: row {row!r} is missing where another refers to it")
+        return found[0]
+
+    # The whole file.
+
+    def health(self) -> Health:
+        """What can be said of the file at once. Small files are checked whole, long ones by what is read of them."""
+        size = sizes(self.path)
+        checked = size <= _CHECKED_BYTES
+        problem: str | None = None
+        if checked:
+            ((verdict,),) = self.rows("PRAGMA quick_check(1)")
+            problem = None if verdict == "ok" else str(verdict).strip()
+        numbers = (0, 0, 0)
+        if self.complete:
+            queries = (sql.COUNT_ROOT_RUNS, sql.COUNT_UNFINISHED, sql.COUNT_OUTSIDE)
+            numbers = tuple(self.rows(text)[0][0] for text in queries)
+        return Health(size, self.version, checked, problem, *numbers)
+
+    # Flow runs.
+
+    def flow_runs(self, limit: int, before: int | None = None) -> list[FlowRun]:
+        """The newest flow runs that are nobody's subflow, newest first; `before` is the row of the last one seen."""
+        return [self._flow_run(row) for row in self.rows(sql.ROOT_RUNS, _NEWEST if before is None else before, limit)]
+
+    def flow_run(self, row: int) -> FlowRun:
+        """One flow run."""
+        return self._flow_run(self._one(sql.FLOW_RUN, row))
+
+    def subflows(self, row: int) -> list[FlowRun]:
+        """The flow runs called in a flow run, in the order they began."""
+        return [self._flow_run(found) for found in self.rows(sql.SUBFLOWS, row, row)]
+
+    def family(self, row: int) -> list[int]:
+        """Rows of a flow run and of its subflows, at any depth; parents first."""
+        return [found for (found,) in self.rows(sql.FAMILY, row)]
+
+    def find(self, prefix: str, limit: int = 6) -> list[FlowRun | TaskRun]:
+        """Runs whose id begins with `prefix` (hex digits): the flow runs if there are any, otherwise task runs."""
+        prefix = prefix.lower()
+        if not prefix or len(prefix) > 32 or not _HEX.issuperset(prefix):
+            return []
+        low, high = (bytes.fromhex(prefix.ljust(32, digit)) for digit in "0f")
+        flows = [self._flow_run(row) for row in self.rows(sql.FLOW_RUNS_BY_KEY, low, high, limit)]
+        return [*flows] or [self._task_run(row) for row in self.rows(sql.TASK_RUNS_BY_KEY, low, high, limit)]
+
+    def latest(self) -> FlowRun | TaskRun | None:
+        """The newest flow run; in a journal without any, the newest task run."""
+        found = self.flow_runs(1)
+        if found:
+            return found[0]
+        return next((self._task_run(row) for row in self.rows(sql.LATEST_OUTSIDE)), None)
+
+    def parameters(self, run: FlowRun) -> dict[str, Any] | None:
+        """What a flow run was called with, as inert values; None if that is not recorded."""
+        return arguments_of(self._one(sql.PARAMETERS, run.row)[0])
+
+    def executions(self, run: FlowRun) -> list[Execution]:
+        """The processes that executed a flow run, one after the other."""
+        *earlier, newest = self._stretches(self._one(sql.FLOW_RUN, run.row))
+        return [
+            *(
+                Execution(self.process(s.process), self.state(s.state).name, s.begun, s.ended, s.message)
+                for s in earlier
+            ),
+            Execution(self.process(newest.process), run.state, newest.begun, run.ended, newest.message),
+        ]
+
+    def counts(self, run: FlowRun | None) -> Counts:
+        """The task runs of a flow run and its subflows by where they stand; None: those outside any flow."""
+        if run is None:
+            found = self.rows(sql.COUNTS_OUTSIDE, None, -1)[0]
+            standing = Standing(False, -1)
+        else:
+            standing = self.standing(run.row)
+            found = self.rows(sql.COUNTS, run.row, standing.process)[0]
+        total, completed, cached, failed, crashed, mine, others, cut_off, open_ = (number or 0 for number in found)
+        if standing.live is False and run is not None:
+            others, mine, cut_off = others + mine, 0, max(cut_off, open_)
+        elif run is None:
+            mine, others = others, 0
+        other = total - completed - cached - failed - crashed - mine - others
+        return Counts(total, completed, cached, failed, crashed, others, mine, other, cut_off or None)
+
+    def standing(self, row: int) -> Standing:
+        """Who may be executing a flow run. Its root decides, for the lock is the root's."""
+        if row not in self._standings:
+            seen = {row}
+            root = self._one(sql.FLOW_RUN, row)
+            while root[8] is not None and root[8] not in seen:
+                seen.add(root[8])
+                root = self._one(sql.FLOW_RUN, root[8])
+            if root[0] not in self._standings:
+                self._standings[root[0]] = self._standing_of_root(root)
+            self._standings[row] = self._standings[root[0]]
+        return self._standings[row]
+
+    def _standing_of_root(self, root: Any) -> Standing:
+        newest = self._stretches(root)[-1]
+        if newest.ended is not None:
+            return Standing(False, newest.process)
+        owner = self.process(newest.process)
+        return Standing(self._alive(root[1], owner.host, owner.pid), newest.process)
+
+    # Task runs.
+
+    def task_run(self, row: int) -> TaskRun:
+        """One task run."""
+        return self._task_run(self._one(sql.TASK_RUN, row))
+
+    def task_runs(self, flow_run: int | None, limit: int, after: int = 0) -> list[TaskRun]:
+        """The next task runs called in a flow run's body (None: outside any flow) after row `after`, as they began."""
+        return [self._task_run(row) for row in self.rows(sql.TASK_RUNS_OF, flow_run, after, limit)]
+
+    def arguments(self, run: TaskRun | FlowRun) -> dict[str, Any] | None:
+        """What a run was called with, as inert values; None if that is not recorded."""
+        return arguments_of(run.inputs) if isinstance(run, TaskRun) else self.parameters(run)
+
+    def failure(self, run: TaskRun | FlowRun) -> Failure | None:
+        """The exception a run's newest state points to, or None."""
+        if run.result_row is None:
+            return None
+        for format_, length, payload in self.rows(sql.RESULT, run.result_row, _FAILURE_BYTES):
+            if format_ == _EXCEPTION:
+                if length > _FAILURE_BYTES:
+                    return Failure("?", f"an exception of {length} bytes", "")
+                return failure_of(payload)
+        return None
+
+    # Rows to tuples.
+
+    def _flow_run(self, row: Any) -> FlowRun:
+        id_, key, flow, name, _, started, _, idempotency_key, parent, parent_task = row
+        if self._flows is None:
+            self._flows = {found[0]: (found[1], found[2]) for found in self.rows(sql.FLOWS)}
+        if flow not in self._flows:
+            raise Damaged(str(self.path), f"it is damaged: there is no flow {flow!r}")
+        stretches = self._stretches(row)
+        live: bool | None = None
+        if stretches[-1].ended is None:
+            live = self.standing(id_).live
+            if live is False:
+                # It may have ended, and given its lock up, between the two questions: the record has the word.
+                stretches = self._stretches(row)
+        newest = stretches[-1]
+        shown = state = self.state(newest.state)
+        ended = newest.ended
+        if not state.ended:
+            if live is False:
+                shown, ended = StateName("Crashed", "CRASHED"), self._last_record(id_, _NEWEST)
+            elif live is None:
+                shown = StateName(f"{state.name}?", state.type)
+        now = clock().now()
+        took = sum(max(0, stretch.ended - stretch.begun) for stretch in stretches[:-1] if stretch.ended is not None)
+        return FlowRun(
+            row=id_,
+            id=key.hex(),
+            flow=self._flows[flow][0],
+            function=self._flows[flow][1],
+            name=name,
+            status=self.standing(id_).status(state, newest.process),
+            state=shown.name,
+            type=shown.type,
+            recorded=state.name,
+            died=live is False and not state.ended,
+            live=live,
+            started=started,
+            ended=ended,
+            took=took + max(0, (now if ended is None else ended) - newest.begun),
+            executions=len(stretches),
+            process=self.process(newest.process),
+            message=newest.message,
+            result_row=newest.result,
+            idempotency_key=idempotency_key,
+            parent_row=parent,
+            parent_task_row=parent_task,
+        )
+
+    def _stretches(self, row: Any) -> list[_Stretch]:
+        """A flow run's executions as recorded; the last one has no end if none is recorded."""
+        id_, code, at, process = row[0], row[4], row[5], row[6]
+        found = [_Stretch(at, process, None if not self.state(code).ended else at, code, None, None)]
+        for code, at, process, result, message in self.rows(sql.FLOW_STATES, id_):
+            newest = found[-1]
+            if newest.ended is not None and code in STARTS:
+                found.append(_Stretch(at, process, None, code, result, message))
+                continue
+            ended: int | None = None
+            if self.state(code).ended:
+                # Written by a later process: nobody was there when the execution ended.
+                ended = at if process == newest.process else self._last_record(id_, at)
+            found[-1] = _Stretch(newest.begun, newest.process, ended, code, result, message)
+        return found
+
+    def _last_record(self, row: int, before: int) -> int:
+        return int(self.rows(sql.LAST_RECORD, row, before)[0][0])
+
+    def _task_run(self, row: Any) -> TaskRun:
+        id_, key, task, name, code, at, process, occurrence, inputs, flow_run, parent = row[:11]
+        later_code, later_at, later_process, message, result, size, began, starts = row[11:]
+        attempts = (code in STARTS) + starts
+        ended: int | None = None
+        if later_code is not None:
+            code, process = later_code, later_process
+        state = self.state(code)
+        if later_code is not None and state.ended:
+            ended = later_at
+        if flow_run is not None:
+            standing = self.standing(flow_run)
+        elif state.ended:
+            standing = Standing(False, process)
+        else:
+            owner = self.process(process)
+            standing = Standing(self._alive(key, owner.host, owner.pid), process)
+        _, task_name, function = self.task(task)
+        return TaskRun(
+            row=id_,
+            id=key.hex(),
+            task=task_name,
+            function=function,
+            name=name,
+            status=standing.status(state, process),
+            state=state.name,
+            started=at,
+            began=at if began is None else began,
+            ended=ended,
+            attempts=attempts,
+            occurrence=occurrence,
+            inputs=inputs,
+            message=message,
+            result_row=result,
+            result_bytes=size,
+            flow_run_row=flow_run,
+            parent_row=parent,
+            process_row=process,
+        )

@@ -1,0 +1,111 @@
+"""Every query of the reader, each with a name and a sentence. None sorts or scans a whole table of task runs."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# The states, by number, as the file itself explains them.
+STATES: Final = "SELECT code, name, type FROM state_kind"
+
+PROCESS: Final = """
+SELECT id, pid, host, started_at, python, durable, sqlite, durability, command, folder FROM process WHERE id = ?"""
+
+# The functions: a few rows each.
+FLOWS: Final = "SELECT id, name, function FROM flow"
+TASK: Final = "SELECT id, key, name, function FROM task WHERE id = ?"
+
+# Flow runs, without their transitions after the first.
+_FLOW_RUN: Final = """
+SELECT r.id, r.key, r.flow_id, r.name, r.state, r.at, r.process_id, r.idempotency_key, r.parent_flow_run_id,
+       r.parent_task_run_id
+FROM flow_run AS r """
+FLOW_RUN: Final = _FLOW_RUN + "WHERE r.id = ?"
+FLOW_RUNS_BY_KEY: Final = _FLOW_RUN + "WHERE r.key BETWEEN ? AND ? LIMIT ?"
+ROOT_RUNS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id IS NULL AND r.id < ? ORDER BY r.id DESC LIMIT ?"
+# What is called is recorded after its caller. In a damaged file that may not be so, and a walk down must end.
+SUBFLOWS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id = ? AND r.id > ? ORDER BY r.id"
+
+# A flow run's transitions after the first, in order.
+FLOW_STATES: Final = """
+SELECT state, at, process_id, result_id, message FROM flow_run_state WHERE flow_run_id = ? ORDER BY seq"""
+
+PARAMETERS: Final = "SELECT parameters FROM flow_run WHERE id = ?"
+
+COUNT_ROOT_RUNS: Final = "SELECT count(*) FROM flow_run WHERE parent_flow_run_id IS NULL"
+COUNT_UNFINISHED: Final = """
+SELECT count(*) FROM flow_run AS r WHERE r.parent_flow_run_id IS NULL AND coalesce(
+    (SELECT state FROM flow_run_state WHERE flow_run_id = r.id ORDER BY seq DESC LIMIT 1), r.state)
+    NOT IN (7, 8, 9, 14)"""
+COUNT_OUTSIDE: Final = "SELECT count(*) FROM task_run WHERE flow_run_id IS NULL"
+
+# When anything was last recorded under a flow run before a moment. A long run's last hundred task runs speak for it.
+LAST_RECORD: Final = """
+SELECT max(at) FROM (
+    SELECT max(at) AS at FROM flow_run_state WHERE flow_run_id = ?1 AND at < ?2
+    UNION ALL SELECT at FROM flow_run WHERE id = ?1
+    UNION ALL SELECT max(t.at, coalesce(
+        (SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.at < ?2), 0))
+    FROM (SELECT id, at FROM task_run WHERE flow_run_id = ?1 AND at < ?2 ORDER BY id DESC LIMIT 100) AS t)"""
+
+# UNION, not UNION ALL: in a damaged file a run may be its own ancestor.
+_FAMILY: Final = """
+WITH RECURSIVE family(id) AS (
+    VALUES (?1) UNION SELECT r.id FROM family JOIN flow_run AS r ON r.parent_flow_run_id = family.id)
+"""
+FAMILY: Final = _FAMILY + "SELECT id FROM family"
+
+# The task runs of a flow run and its subflows, counted by where they stand: ?2 is the process that executes it now.
+_COUNTED: Final = """
+SELECT count(*), sum(state IN (7, 9)), sum(state = 8), sum(state IN (10, 11)), sum(state = 12),
+       sum(state IN (3, 4, 5, 6, 13) AND process = ?2), sum(state IN (3, 4, 5, 6, 13) AND process <> ?2),
+       max(iif(state = 12 OR state IN (3, 4, 5, 6, 13) AND process <> ?2, id, NULL)),
+       max(iif(state IN (3, 4, 5, 6, 13), id, NULL))
+FROM (SELECT t.id AS id, coalesce(s.state, t.state) AS state, coalesce(s.process_id, t.process_id) AS process
+    FROM {source}
+    LEFT JOIN task_run_state AS s
+        ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id))"""
+COUNTS: Final = _FAMILY + _COUNTED.format(source="family JOIN task_run AS t ON t.flow_run_id = family.id")
+COUNTS_OUTSIDE: Final = _COUNTED.format(source="(SELECT * FROM task_run WHERE flow_run_id IS ?1) AS t")
+
+# Task runs as they stand, with all that is shown of one.
+_TASK_RUN: Final = """
+SELECT t.id, t.key, t.task_id, t.name, t.state, t.at, t.process_id, t.occurrence, t.inputs, t.flow_run_id, t.parent_id,
+       s.state, s.at, s.process_id, s.message, s.result_id, length(o.payload),
+       (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6)),
+       (SELECT count(*) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6))
+FROM task_run AS t
+LEFT JOIN task_run_state AS s
+    ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+LEFT JOIN result AS o ON o.id = s.result_id
+"""
+TASK_RUN: Final = _TASK_RUN + "WHERE t.id = ?"
+TASK_RUNS_BY_KEY: Final = _TASK_RUN + "WHERE t.key BETWEEN ? AND ? LIMIT ?"
+TASK_RUNS_OF: Final = _TASK_RUN + "WHERE t.flow_run_id IS ? AND t.id > ? AND t.parent_id IS NULL ORDER BY t.id LIMIT ?"
+
+# The newest task run outside any flow.
+LATEST_OUTSIDE: Final = _TASK_RUN + "WHERE t.flow_run_id IS NULL ORDER BY t.id DESC LIMIT 1"
+
+# Every transition of every task run of a flow run, in the order they began: the pass that builds a tree.
+TRANSITIONS: Final = """
+SELECT t.id, t.parent_id, t.task_id, t.state, t.at, t.process_id, s.state, s.at, s.process_id
+FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
+WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
+
+# Which task runs were called in the body of another.
+NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND parent_id < id ORDER BY id"
+
+RESULT: Final = "SELECT format, length(payload), substr(payload, 1, ?2) FROM result WHERE id = ?1"
+
+# All of the above: a journal they do not fit is read by its public views.
+ALL: Final = tuple(text for name, text in sorted(globals().items()) if name.isupper() and not name.startswith("_"))
+
+# What the public views offer of a journal whose tables are not known here.
+_VIEWED_RUN: Final = """
+SELECT id, flow, function, state, state_type, started, ended, executions, message, flow_run_row FROM flow_runs """
+VIEWED_RUNS: Final = (
+    _VIEWED_RUN + "WHERE parent_flow_run_id IS NULL AND flow_run_row < ? ORDER BY flow_run_row DESC LIMIT ?"
+)
+VIEWED_RUN: Final = _VIEWED_RUN + "WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2"
+VIEWED_TASKS: Final = """
+SELECT id, task, state, state_type, started, seconds, attempts, result_bytes, message, task_run_row
+FROM task_runs WHERE flow_run_row = ? AND task_run_row > ? ORDER BY task_run_row LIMIT ?"""

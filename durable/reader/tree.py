@@ -1,0 +1,264 @@
+"""The tree of a run: what its body called, what that called in turn, in the order it began.
+
+Two ways to walk it, both in memory that does not grow with the number of calls made by the flow's body:
+
+`collapsed` makes one pass over the recorded transitions and counts equal siblings (the same task in the same state)
+together once there are four of them, with what they called counted together as well. `every` yields each run in its
+place, reading a page at a time. Both remember which task runs have called others: some bytes for each of those.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from heapq import merge
+from typing import Any, Final
+
+from durable.reader import sql
+from durable.reader.journal import JournalReader
+from durable.reader.model import FlowRun, Node, TaskRun
+from durable.reader.spread import Spread
+from durable.reader.standing import STARTS, Standing
+
+ALIKE: Final = 4  # siblings from which on equal ones are shown together
+_PAGE: Final = 500
+
+
+class _Item:
+    """A task run or subflow, or all that were counted with it. Its `groups` are what it called."""
+
+    __slots__ = ("began", "count", "first", "groups", "is_flow", "joined", "last", "retried", "spread", "status")
+
+    def __init__(self, status: str, began: int, row: int, *, is_flow: bool) -> None:
+        self.status = status
+        self.began = began
+        self.first = self.last = row
+        self.is_flow = is_flow
+        self.count = 1
+        self.retried = 0
+        self.spread = Spread()
+        self.groups: dict[Any, _Group] = {}
+        self.joined: _Item | None = None
+
+    def join(self, other: _Item) -> None:
+        """Count `other`, a later sibling, with this one."""
+        other.joined = self
+        self.count += other.count
+        self.last = other.last
+        self.retried += other.retried
+        self.spread.merge(other.spread)
+        other.spread = self.spread
+        for kind, group in other.groups.items():
+            mine = self.groups.setdefault(kind, _Group())
+            for item in group.items:
+                mine.add(item)
+        other.groups = {}
+
+    def resolved(self) -> _Item:
+        """The item itself, or the one it is counted with by now."""
+        item = self
+        while item.joined is not None:
+            item = item.joined
+        return item
+
+
+class _Group:
+    """Equal siblings: up to three by themselves, more as one item."""
+
+    __slots__ = ("items",)
+
+    def __init__(self) -> None:
+        self.items: list[_Item] = []
+
+    def add(self, item: _Item) -> None:
+        items = self.items
+        if items and items[0].count >= ALIKE:
+            items[0].join(item)
+            return
+        items.append(item)
+        if sum(each.count for each in items) >= ALIKE:
+            first, *rest = items
+            for each in rest:
+                first.join(each)
+            self.items = [first]
+
+
+def collapsed(reader: JournalReader, run: FlowRun | None) -> Iterator[Node]:
+    """The tree of a flow run (None: of the task runs outside any flow), equal siblings counted together."""
+    with reader.snapshot():
+        root = _collect(reader, run)
+    yield from _shown(reader, root, 0)
+
+
+def every(reader: JournalReader, run: FlowRun | None) -> Iterator[Node]:
+    """The tree of a flow run (None: of the task runs outside any flow), each run by itself."""
+    yield from _Expanded(reader, run).calls_of_flow(run, 0)
+
+
+def calls_of(reader: JournalReader, task: TaskRun) -> Iterator[Node]:
+    """What one task run called, each by itself."""
+    run = reader.flow_run(task.flow_run_row) if task.flow_run_row is not None else None
+    yield from _Expanded(reader, run).calls_of_task(task, 0)
+
+
+def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
+    root = _Item("", 0, 0, is_flow=True)
+    flows: dict[int | None, _Item] = {run.row if run is not None else None: root}
+    callers: dict[int, _Item | None] = {}  # task runs that called something; None until they are met
+    family: list[int | None] = [*reader.family(run.row)] if run is not None else [None]
+    subflows = {}
+    for member in family:
+        callers.update((parent, None) for _, parent in reader.stream(sql.NESTED, member))
+        if member is not None:
+            subflows[member] = reader.subflows(member)
+            callers.update(
+                (flow.parent_task_row, None) for flow in subflows[member] if flow.parent_task_row is not None
+            )
+    for member in family:
+        scope = flows.get(member, root)
+        _collect_tasks(reader, member, scope, callers)
+        for flow in subflows.get(member or 0, []):
+            parent = callers.get(flow.parent_task_row or 0) or scope
+            item = _Item(flow.status, flow.started, flow.row, is_flow=True)
+            if flow.ended is not None and not flow.died:
+                item.spread.add(flow.took)
+            flows[flow.row] = item
+            parent.resolved().groups.setdefault(("flow", flow.function, flow.status), _Group()).add(item)
+    return root
+
+
+def _collect_tasks(reader: JournalReader, member: int | None, scope: _Item, callers: dict[int, _Item | None]) -> None:
+    """One pass over the transitions of a flow run's own task runs: several rows each, together and in order."""
+    add = _Adder(reader, reader.standing(member) if member is not None else None, scope, callers).add
+    row = task = started = state = process = began = ended = attempts = 0
+    parent: int | None = None
+    met = False
+    for id_, parent_, task_, first_state, first_at, first_process, later, at, by in reader.stream(
+        sql.TRANSITIONS, member
+    ):
+        if id_ != row or not met:
+            if met:
+                add(row, parent, task, started, state, process, began, ended, attempts)
+            met, row = True, id_
+            parent, task, started = parent_, task_, first_at
+            state, process, began, ended = first_state, first_process, first_at, first_at
+            attempts = 1 if state in STARTS else 0
+        if later is not None:
+            state, process, ended = later, by, at
+            if later in STARTS:
+                began = at
+                attempts += 1
+    if met:
+        add(row, parent, task, started, state, process, began, ended, attempts)
+
+
+class _Adder:
+    """Puts task runs in their places."""
+
+    def __init__(
+        self, reader: JournalReader, standing: Standing | None, scope: _Item, callers: dict[int, _Item | None]
+    ) -> None:
+        self.reader = reader
+        self.standing = standing
+        self.scope = scope
+        self.callers = callers
+        self.kinds: dict[tuple[int, int, int], tuple[tuple[bytes, str], bool]] = {}
+
+    def add(
+        self,
+        row: int,
+        parent: int | None,
+        task: int,
+        started: int,
+        state: int,
+        process: int,
+        began: int,
+        ended: int,
+        attempts: int,
+    ) -> None:
+        """One task run, by its newest state and its last attempt."""
+        found = self.kinds.get((task, state, process))
+        if found is None:
+            name = self.reader.state(state)
+            status = (self.standing or Standing(None, process)).status(name, process)
+            found = self.kinds[task, state, process] = (self.reader.task(task)[0], status), name.ended
+        kind, has_ended = found
+        place = self.scope if parent is None else (self.callers.get(parent) or self.scope)
+        groups = place.resolved().groups
+        group = groups.get(kind)
+        if group is None:
+            group = groups[kind] = _Group()
+        is_caller = row in self.callers
+        items = group.items
+        if items and items[0].count >= ALIKE and not is_caller:  # the common case by far, without an object of its own
+            item = items[0]
+            item.count += 1
+            item.last = row
+            item.retried += attempts > 1
+        else:
+            item = _Item(kind[1], started, row, is_flow=False)
+            item.retried = int(attempts > 1)
+            group.add(item)
+            if is_caller:
+                self.callers[row] = item
+            item = item.resolved()
+        if has_ended:
+            item.spread.add(ended - began)
+
+
+def _shown(reader: JournalReader, item: _Item, depth: int) -> Iterator[Node]:
+    items = sorted(
+        (each for group in item.groups.values() for each in group.items), key=lambda each: (each.began, each.first)
+    )
+    for each in items:
+        read = reader.flow_run if each.is_flow else reader.task_run
+        first = read(each.first)
+        last = first if each.last == each.first else read(each.last)
+        times = each.spread.times() if each.count > 1 else None
+        yield Node(depth, each.status, each.count, first, last, each.retried, times)
+        yield from _shown(reader, each, depth + 1)
+
+
+class _Expanded:
+    """The tree, each run by itself. Holds who called whom, for calls made in a task's body only."""
+
+    def __init__(self, reader: JournalReader, run: FlowRun | None) -> None:
+        self.reader = reader
+        self.called: dict[int, array[int]] = {}
+        self.subflows: dict[int, list[FlowRun]] = {}  # by the calling task run
+        self.own: dict[int, list[FlowRun]] = {}  # by flow run: called in its own body
+        family: list[int | None] = [*reader.family(run.row)] if run is not None else [None]
+        for member in family:
+            for row, parent in reader.stream(sql.NESTED, member):
+                self.called.setdefault(parent, array("q")).append(row)
+            for flow in reader.subflows(member) if member is not None else []:
+                where = self.own.setdefault(member or 0, [])
+                if flow.parent_task_row is not None:
+                    where = self.subflows.setdefault(flow.parent_task_row, [])
+                where.append(flow)
+
+    def calls_of_flow(self, run: FlowRun | None, depth: int) -> Iterator[Node]:
+        row = run.row if run is not None else None
+        yield from self._nodes(merge(self._pages(row), self.own.get(row or 0, []), key=_started), depth)
+
+    def calls_of_task(self, task: TaskRun, depth: int) -> Iterator[Node]:
+        tasks = map(self.reader.task_run, self.called.get(task.row, ()))
+        yield from self._nodes(merge(tasks, self.subflows.get(task.row, []), key=_started), depth)
+
+    def _nodes(self, runs: Iterator[TaskRun | FlowRun], depth: int) -> Iterator[Node]:
+        for run in runs:
+            retried = int(isinstance(run, TaskRun) and run.attempts > 1)
+            yield Node(depth, run.status, 1, run, run, retried, None)
+            yield from (
+                self.calls_of_task(run, depth + 1) if isinstance(run, TaskRun) else self.calls_of_flow(run, depth + 1)
+            )
+
+    def _pages(self, flow_run: int | None) -> Iterator[TaskRun]:
+        page = self.reader.task_runs(flow_run, _PAGE)
+        while page:
+            yield from page
+            page = self.reader.task_runs(flow_run, _PAGE, page[-1].row) if len(page) == _PAGE else []
+
+
+def _started(run: TaskRun | FlowRun) -> int:
+    return run.started
