@@ -44,7 +44,11 @@ class Decorated(Generic[P, R, D]):
 
     @classmethod
     def check_options(cls, at: str, options: dict[str, Any]) -> None:
-        """Refuse options that do not exist."""
+        """Refuse options that do not exist.
+
+        Raises:
+            ConfigurationError: there is one; it is named, with those that exist.
+        """
         unknown = sorted(options.keys() - cls.options)
         if unknown:
             raise ConfigurationError(f"{at}: unknown option {unknown[0]!r}; there are {', '.join(sorted(cls.options))}")

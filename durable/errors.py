@@ -10,7 +10,7 @@
     │   ├── NotSerializable          a value the journal could not give back exactly (also a TypeError)
     │   ├── Unhashable               an argument that cannot be part of an identity (also a TypeError)
     │   ├── UnresolvedClass          a recorded class this process does not have
-    │   └── CorruptPayload           bytes that are not what was written
+    │   └── CorruptPayload           bytes that are not what was written (also a ValueError)
     ├── JournalError                 about one journal file, which it names
     │   ├── JournalNotFound          no such file, or no such folder
     │   ├── JournalNotWritable       a read-only file or folder
@@ -22,7 +22,7 @@
     ├── FlowRunInProgress            a live process already executes this flow run
     ├── NothingToResume              resume="require" found no flow run to continue
     ├── TaskInterrupted              on_interrupt="fail": a person must look before it runs again
-    ├── MissingContextError          needs a flow run or a task run around it
+    ├── MissingContextError          needs a flow run or a task run around it (also a RuntimeError)
     └── TaskFailed                   stands in for a recorded exception that cannot be rebuilt
 
     TerminationSignal                SIGTERM, raised in the flow so that it can record why it stops (a SystemExit)

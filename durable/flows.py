@@ -13,7 +13,7 @@ from durable.drivers import drive, drive_async
 from durable.flowcall import FlowCall
 from durable.journal import open_journal
 from durable.logs import show_by_default
-from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option
+from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
 from durable.runs import current
 from durable.settings import durability, journal_path
 from durable.states import State
@@ -38,17 +38,16 @@ class Flow(Decorated[P, R, FlowDefinition]):
     options = frozenset({"name", "description", "resume", "resume_within", "idempotency_key", "journal"})
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> FlowDefinition:
-        journal, within = options.get("journal"), options.get("resume_within")
         return FlowDefinition(
             fn,
             name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__).replace("_", "-")),
-            options.get("description"),
+            text_option(at, "description", options.get("description")),
             flow_options(
                 at,
-                resume=options.get("resume") or "auto",
-                resume_within=DEFAULT_RESUME_WITHIN if within is None else within,
+                resume=options.get("resume"),
+                resume_within=options.get("resume_within"),
                 idempotency_key=options.get("idempotency_key"),
-                journal=None if journal is None else os.fspath(journal),
+                journal=options.get("journal"),
             ),
         )
 

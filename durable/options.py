@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 from durable.errors import ConfigurationError
@@ -73,11 +75,11 @@ class FlowOptions:
     journal: str | None = None
 
 
-def flow_options(
-    where: str, *, resume: Any, resume_within: Any, idempotency_key: Any, journal: str | None
-) -> FlowOptions:
+def flow_options(where: str, *, resume: Any, resume_within: Any, idempotency_key: Any, journal: Any) -> FlowOptions:
     """Check a flow's options; arguments and errors as in `task_options`."""
-    if hasattr(resume_within, "total_seconds"):
+    if resume_within is None:
+        resume_within = DEFAULT_RESUME_WITHIN
+    elif isinstance(resume_within, timedelta):
         resume_within = resume_within.total_seconds()
     if not _is_number(resume_within) or resume_within < 0:
         raise ConfigurationError(
@@ -89,7 +91,7 @@ def flow_options(
         resume=_choice(where, "resume", resume, ("auto", "never", "require")),
         resume_within=float(resume_within),
         idempotency_key=idempotency_key,
-        journal=journal,
+        journal=path_option(where, "journal", journal),
     )
 
 
@@ -102,6 +104,23 @@ def name_option(where: str, option: str, value: Any, default: str) -> str:
     return value
 
 
+def text_option(where: str, option: str, value: Any) -> str | None:
+    """A text, which may be empty, or None."""
+    if value is not None and not isinstance(value, str):
+        raise ConfigurationError(f"{where}: {option}={value!r}: expected a str")
+    return value
+
+
+def path_option(where: str, option: str, value: Any) -> str | None:
+    """A file's path (str or os.PathLike), or None."""
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else None
+    if not isinstance(path, str) or not path:
+        raise ConfigurationError(f"{where}: {option}={value!r}: expected a path (str or os.PathLike)")
+    return path
+
+
 def tags_option(where: str, value: Any) -> frozenset[str]:
     """Tags: any iterable of str but a str itself."""
     if value is None:
@@ -110,7 +129,10 @@ def tags_option(where: str, value: Any) -> frozenset[str]:
         raise ConfigurationError(
             f"{where}: tags={value!r}: expected a list or set of str, found one {type(value).__name__}"
         )
-    tags = frozenset(value)
+    try:
+        tags = frozenset(value)
+    except TypeError:
+        raise ConfigurationError(f"{where}: tags={value!r}: expected a list or set of str") from None
     if not all(isinstance(tag, str) for tag in tags):
         raise ConfigurationError(f"{where}: tags={value!r}: every tag must be a str")
     return tags
@@ -152,6 +174,9 @@ def _flag(where: str, option: str, value: Any) -> bool:
 
 
 def _choice(where: str, option: str, value: Any, choices: tuple[str, ...]) -> Any:
-    if value not in choices:
+    """One of `choices`; the first of them when None."""
+    if value is None:
+        return choices[0]
+    if not isinstance(value, str) or value not in choices:
         raise ConfigurationError(f"{where}: {option}={value!r}: expected {' or '.join(map(repr, choices))}")
     return value

@@ -108,10 +108,13 @@ def _unwrapped(obj: Any) -> Any:
 
 
 def _syntax(function: Any) -> ast.AST | None:
+    """The syntax of a function or class; None where there is no source that is surely its own."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError, ValueError):
         return None  # typed at a prompt, made by exec, or a lambda in the middle of an expression
+    if not any(_defines(node, function.__name__) for node in ast.walk(tree)):
+        return None  # the lines of another function: the file was edited, or shares its name with one that was not
     for node in ast.walk(tree):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
@@ -119,6 +122,10 @@ def _syntax(function: Any) -> ast.AST | None:
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
     return tree
+
+
+def _defines(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Lambda) if name == "<lambda>" else getattr(node, "name", None) == name
 
 
 def _is_ours(decorator: ast.expr) -> bool:

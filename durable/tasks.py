@@ -12,7 +12,7 @@ from durable.drivers import drive, drive_async
 from durable.errors import ConfigurationError
 from durable.journal import open_journal
 from durable.logs import show_by_default
-from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options
+from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy
 from durable.runs import current, standalone
 from durable.settings import durability, journal_path
@@ -57,15 +57,15 @@ class Task(Decorated[P, R, TaskDefinition]):
         return TaskDefinition(
             fn,
             name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
-            options.get("description"),
+            text_option(at, "description", options.get("description")),
             tags_option(at, options.get("tags")),
             task_options(
                 at,
                 retries=options.get("retries"),
                 retry_delay_seconds=options.get("retry_delay_seconds"),
                 persist_result=options.get("persist_result"),
-                on_interrupt=options.get("on_interrupt") or "retry",
-                result_serializer=options.get("result_serializer") or "durable",
+                on_interrupt=options.get("on_interrupt"),
+                result_serializer=options.get("result_serializer"),
             ),
             DEFAULT if policy is None else policy,
         )
