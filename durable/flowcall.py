@@ -13,7 +13,7 @@ from typing import Any
 
 from durable.clock import as_datetime, clock
 from durable.definitions import FlowDefinition
-from durable.errors import JournalError, NotSerializable
+from durable.errors import JournalError, NotSerializable, TerminationSignal
 from durable.interrupts import Interrupts
 from durable.journal import Entry, FlowRecord, Journal, Outcome
 from durable.keys import digest
@@ -167,8 +167,6 @@ class FlowCall:
         if not isinstance(error, Exception):
             reason = self._interrupts.reason
             if reason == "termination" and type(error).__name__ == "CancelledError":
-                from durable.errors import TerminationSignal
-
                 self.error, self.propagates = TerminationSignal(), False
             return self._ends(CRASHED, interruption(error, reason))
         self.error = error

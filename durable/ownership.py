@@ -17,6 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from durable.errors import JournalNotWritable
+
 # A reader that asks whether a run is alive holds its lock for an instant, so a lock is not refused at the first try.
 PROBE_SECONDS: Final = 0.25
 
@@ -26,29 +28,39 @@ _ours: set[Path] = set()  # locks this process holds, so that it need not ask th
 class SidecarLock:
     """A kernel lock on a file of its own beside a journal, held from `acquire` to `release`."""
 
-    __slots__ = ("_lock", "path")
+    __slots__ = ("_lock", "journal", "path")
 
     def __init__(self, journal: Path, name: str) -> None:
+        self.journal = journal
         self.path = _lock_path(journal, name)
         self._lock: Any = None
 
     def acquire(self, seconds: float = PROBE_SECONDS) -> bool:
-        """Take the lock, waiting `seconds` at most. False: another process, or this one, has it."""
+        """Take the lock, waiting `seconds` at most. False: another process, or this one, has it.
+
+        Raises:
+            JournalNotWritable: there is no folder for the lock, and none can be made.
+        """
         from filelock import FileLock, Timeout  # imported late: a flow pays for it once, `import durable` never
 
         if self.path in _ours:
             return False
+        folder = self.path.parent
         while True:
             lock = FileLock(self.path, timeout=seconds, poll_interval=0.02, thread_local=False, mode=0o600)
             try:
-                self.path.parent.mkdir(mode=0o700, exist_ok=True)
+                with suppress(FileExistsError):
+                    folder.mkdir(mode=0o700)
                 lock.acquire()
             except Timeout:
                 return False
-            except (FileNotFoundError, FileExistsError):
-                if not self.path.parent.parent.is_dir():
-                    raise
-                continue  # whoever released another lock has just removed the empty folder
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) and folder.parent.is_dir():
+                    continue  # whoever released another lock has just removed the empty folder
+                reason = (
+                    f"its locks cannot be kept in {folder}: {error.strerror or error}. Make it a folder we may write"
+                )
+                raise JournalNotWritable(str(self.journal), reason) from error
             self._lock = lock
             _ours.add(self.path)
             return True
