@@ -55,7 +55,8 @@ class SidecarLock:
             except Timeout:
                 return False
             except OSError as error:
-                if isinstance(error, FileNotFoundError) and folder.parent.is_dir():
+                blocked = not folder.parent.is_dir() or (folder.exists() and not folder.is_dir())
+                if isinstance(error, (FileNotFoundError, FileExistsError)) and not blocked:
                     continue  # whoever released another lock has just removed the empty folder
                 reason = (
                     f"its locks cannot be kept in {folder}: {error.strerror or error}. Make it a folder we may write"

@@ -242,6 +242,8 @@ def same(a, b):
         return False
     if isinstance(a, enum.Enum):
         return a is b
+    if type(a) is range:  # two empty ones are equal to Python, however they are written
+        return (a.start, a.stop, a.step) == (b.start, b.stop, b.step)
     if type(a) is float:
         return a != a and b != b or struct.pack("<d", a) == struct.pack("<d", b)
     if type(a) is complex:
