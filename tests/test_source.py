@@ -293,7 +293,10 @@ def test_an_installed_package_is_no_project_file(file):
 
 
 def test_a_folder_that_only_begins_like_a_librarys_is_the_projects(tmp_path):
-    for library in (sysconfig.get_path("stdlib"), Path(source.__file__).parent):
+    own = Path(source.__file__).parent
+    for library in (sysconfig.get_path("stdlib"), own):
+        if {"site-packages", "dist-packages"} & set(Path(library).parts):
+            continue  # installed, as its neighbours are
         assert source._is_project_file(f"{os.path.realpath(library)}_jobs/helpers.py")
 
 
