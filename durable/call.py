@@ -1,8 +1,9 @@
 """The life of one task call, as a passive object.
 
 Contract with its driver. A driver (see `durable.drivers`) runs the user's function and waits; a `Call` decides and
-composes what is recorded, and does neither. The driver calls `replay` once; then, until `done`, `started` and one of
-`returned` or `raised`, each followed by committing the entry it returned, if any. `enter` and `leave` enclose the body.
+composes what is recorded, and does neither. The driver calls `replay` once; then, until `done`, `started` and either
+`returned` or `caught` and `raised`, each followed by committing the entry it returned, if any, and then by the hooks
+that `due` holds. `enter` and `leave` enclose the body.
 When `raised` leaves `propagates` set, the driver re-raises the exception it holds; when not `done`, it waits `delay`
 seconds and goes round. `outcome` gives the end. `close` is called last, whatever happened.
 
@@ -19,25 +20,20 @@ Rules:
 
 from __future__ import annotations
 
-from contextvars import Token
 from typing import Any
 
-from durable.clock import as_datetime
 from durable.definitions import TaskDefinition
-from durable.errors import JournalError, NotSerializable
+from durable.errors import NotSerializable, TaskRunTimeoutError
+from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, TaskRecord
 from durable.logs import task_log
-from durable.options import TaskOptions
 from durable.outcomes import (
-    interruption,
-    is_ours,
     message_of,
     of_exception,
     of_value,
-    without_engine,
 )
 from durable.recall import Asked, recall, recorded_source
-from durable.runs import FlowRun, Scope, current
+from durable.runs import FlowRun, Scope
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -46,53 +42,23 @@ from durable.states import (
     FAILED,
     RETRYING,
     RUNNING,
-    State,
     StateKind,
     check_transition,
 )
+from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 
 
-class Call(Scope):
-    """One call of a task; also the scope of the calls its body makes.
+class Call(Execution, Scope):
+    """One call of a task; also the scope of the calls its body makes. Attributes as in `Execution`."""
 
-    Attributes:
-        definition: the task.
-        args, kwargs: the arguments, as given.
-        done: the call has its outcome.
-        propagates: the exception just raised is to be re-raised by the driver.
-        delay: seconds to wait before the next attempt.
-        kind: the newest state.
-        attempt: executions of the body by this process.
-    """
+    __slots__ = (*SLOTS, "_begun", "_cache_key", "_inputs", "_occurrence", "_parent", "_record", "_unhashable")
 
-    __slots__ = (
-        "_begun",
-        "_cache_key",
-        "_failure",
-        "_inputs",
-        "_occurrence",
-        "_parent",
-        "_record",
-        "_retries",
-        "_return_state",
-        "_seq",
-        "_token",
-        "_unhashable",
-        "_value",
-        "args",
-        "at",
-        "attempt",
-        "definition",
-        "delay",
-        "done",
-        "error",
-        "kind",
-        "kwargs",
-        "message",
-        "propagates",
-    )
+    late = TaskRunTimeoutError
+    noun = "Task run"
+
+    definition: TaskDefinition
 
     def __init__(
         self,
@@ -106,28 +72,13 @@ class Call(Scope):
     ) -> None:
         self._inputs, self._unhashable = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
-        super().__init__(key, parent.flow_run, journal)
+        Scope.__init__(self, key, parent.flow_run, journal)
+        self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark
-        self.definition = definition
-        self.args = args
-        self.kwargs = kwargs
-        self.done = False
-        self.propagates = False
-        self.delay = 0.0
-        self.kind: StateKind | None = None
-        self.message = ""
-        self.at = 0
-        self.error: BaseException | None = None
-        self.attempt = 0
         self._parent = parent
-        self._return_state = return_state
         self._record: TaskRecord | None = None
         self._begun: Entry | None = None
-        self._failure: Entry | None = None
-        self._retries = 0
-        self._seq = 0
         self._cache_key: bytes | None = None
-        self._value: Any = None
 
     # What a driver calls, in this order.
 
@@ -160,7 +111,7 @@ class Call(Scope):
         self.attempt += 1
         self.open()
         if self._failure is not None:
-            return self._started_again()
+            return self._begins_again()
         if self._record is None:
             flow_run = self.flow_run
             self.kind = RUNNING
@@ -185,11 +136,7 @@ class Call(Scope):
         """The body begins: calls made from here on are made in this task run."""
         if self.row is None and self._begun is not None:
             self.row = self._begun.rowid
-        self._token: Token[Scope | None] = current.set(self)
-
-    def leave(self) -> None:
-        """The body has ended."""
-        current.reset(self._token)
+        self._enter(self)
 
     def returned(self, value: Any) -> Entry | None:
         """The body returned `value`."""
@@ -209,42 +156,29 @@ class Call(Scope):
         self._value = value
         return self._ends(COMPLETED, None, outcome)
 
-    def raised(self, error: BaseException) -> Entry | None:
-        """The body raised `error`."""
-        without_engine(error)
-        if isinstance(error, JournalError) or self.journal.is_inherited:
-            self.done = self.propagates = True  # rule 3, and there is nothing to record it in
-            return None
-        if not isinstance(error, Exception):
-            self.done = self.propagates = True
-            return self._ends(CRASHED, interruption(error))
-        options = self.definition.options
-        if not is_ours(error) and self._retries < options.retries:
-            return self._fails_for_now(error, options)
-        self.done = True
-        self.error = error
-        self.propagates = not self._return_state
-        return self._ends(FAILED, message_of(error), of_exception(error))
-
-    def outcome(self) -> Any:
-        """The value, the exception (raised), or either as a `State`. Committed before this is called."""
-        if self._return_state:
-            return self.state()
-        if self.error is not None:
-            raise self.error
-        return self._value
-
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
         self.args, self.kwargs = (), {}
 
     # How it goes on.
 
-    def state(self) -> State[Any]:
-        """Where the call stands, with its value or exception."""
-        assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
-        data = self.error if self.error is not None else self._value
-        return State(self.kind, self.message, as_datetime(self.at), self.key.hex(), data)
+    @property
+    def run_key(self) -> bytes:
+        """The task run's id (16 bytes)."""
+        return self.key
+
+    def view(self) -> TaskRun:
+        """The task run, as users are told of it."""
+        earlier = self.journal.executions(self._record.id) if self._record is not None else 0
+        return TaskRun(
+            id=self.key.hex(),
+            name=self.name,
+            task_name=self.definition.name,
+            flow_run_id=self.flow_run.key.hex() if self.flow_run is not None else None,
+            run_count=earlier or self.attempt,
+            parameters=self.definition.parameters_of(self.args, self.kwargs),
+            tags=self.definition.tags,
+        )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of a call made in this body. A retry looks its calls up one by one: a window would be stale."""
@@ -273,23 +207,14 @@ class Call(Scope):
         self.at = entry.at
         return entry
 
-    def _started_again(self) -> Entry | None:
-        """After a failed attempt: what its calls failed at before has a new chance (rule 3 of `durable.runs`)."""
-        assert self._failure is not None  # noqa: S101 - checked by the caller
+    def _retrying(self) -> None:
+        """What the body's calls failed at before has a new chance (rule 3 of `durable.runs`)."""
+        assert self._failure is not None  # noqa: S101 - there was one
         self.mark = self._failure.rowid
-        if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{self.definition.options.retries}"
-            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
         self.has_history = True
-        return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
-
-    def _fails_for_now(self, error: Exception, options: TaskOptions) -> Entry:
-        self.delay = options.delay_before_retry(self._retries)
-        self._retries += 1
-        kind = AWAITING_RETRY if self.delay else RETRYING
-        self.message = message_of(error)
-        self._failure = self._enters((kind, self.message), outcome=of_exception(error))
-        return self._failure
+        if task_log.isEnabledFor(30):
+            retry = f"{self._retries}/{self.definition.options.retries.count}"
+            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""

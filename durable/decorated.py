@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
 from durable.definitions import FlowDefinition, TaskDefinition
 from durable.errors import ConfigurationError
 from durable.keys import where
+from durable.options import Hooks, hooks_option
 
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D", TaskDefinition, FlowDefinition)
 
+HOOKS: Final = ("on_running", "on_completion", "on_failure", "on_cancellation", "on_crashed")
 RESERVED: Final = ("return_state", "wait_for")  # Prefect's; they are durable's own arguments of a call
 
 
@@ -30,6 +32,7 @@ class Decorated(Generic[P, R, D]):
         self.check_options(at, options)
         self.fn = fn
         self.definition: D = self._define(at, fn, options)
+        self.definition.owner = self
         for name in RESERVED:
             if name in self.definition.binder.names:
                 raise ConfigurationError(
@@ -52,6 +55,28 @@ class Decorated(Generic[P, R, D]):
         unknown = sorted(options.keys() - cls.options)
         if unknown:
             raise ConfigurationError(f"{at}: unknown option {unknown[0]!r}; there are {', '.join(sorted(cls.options))}")
+
+    def _hooks(self, at: str, options: dict[str, Any]) -> Hooks:
+        """The hooks among `options`, and those a decorator adds later (``@my_task.on_failure``)."""
+        return hooks_option(at, {name: options.get(name) for name in HOOKS if name in self.options})
+
+    def _add_hook(self, option: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+        given = {**self._options, option: [*(self._options.get(option) or ()), hook]}
+        self.definition = self._define(self.definition.where, self.fn, given)
+        self.definition.owner, self._options = self, given
+        return hook
+
+    def on_running(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` whenever a run of this begins, as the option of the same name does."""
+        return self._add_hook("on_running", hook)
+
+    def on_completion(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a run of this has completed, as the option of the same name does."""
+        return self._add_hook("on_completion", hook)
+
+    def on_failure(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a run of this has finally failed, as the option of the same name does."""
+        return self._add_hook("on_failure", hook)
 
     @property
     def name(self) -> str:

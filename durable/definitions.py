@@ -23,7 +23,7 @@ _EMPTY_INPUTS = b"\x80"
 class _Definition:
     """What tasks and flows have in common."""
 
-    __slots__ = ("_warned", "binder", "description", "fn", "function", "is_async", "key", "name", "where")
+    __slots__ = ("_warned", "binder", "description", "fn", "function", "is_async", "key", "name", "owner", "where")
 
     def __init__(self, fn: Callable[..., Any], name: str, description: str | None) -> None:
         self.fn = fn
@@ -33,6 +33,7 @@ class _Definition:
         self.where = where(fn)
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
         self.binder = Binder(fn)
+        self.owner: Any = None  # the Task or Flow that hooks and conditions are handed
         self._warned: set[str] = set()
 
     def inputs(self, names: tuple[str, ...], values: Sequence[Any]) -> tuple[bytes, tuple[str, ...]]:
@@ -49,6 +50,10 @@ class _Definition:
                 self._warn_unhashable(name, error)
 
             return canonical_items(names, values, note), tuple(unhashable)
+
+    def parameters_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """A call's arguments by name, defaults applied."""
+        return dict(zip(self.binder.names, self.binder.values(args, kwargs), strict=True))
 
     def _warn_unhashable(self, name: str, error: Unhashable) -> None:
         if name in self._warned:

@@ -7,8 +7,10 @@ it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Protocol
 
+from durable.callbacks import settle
 from durable.clock import clock
 from durable.journal import Entry, Journal
 
@@ -30,67 +32,97 @@ class Driven(Protocol):
     def enter(self) -> None: ...  # noqa: D102
     def leave(self) -> None: ...  # noqa: D102
     def returned(self, value: Any) -> Entry | None: ...  # noqa: D102
-    def raised(self, error: BaseException) -> Entry | None: ...  # noqa: D102
+    def caught(self, error: BaseException) -> Any: ...  # noqa: D102
+    def raised(self, retry: bool) -> Entry | None: ...  # noqa: D102, FBT001
+    def due(self) -> Iterator[Any]: ...  # noqa: D102
     def outcome(self) -> Any: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102
 
 
 def drive(call: Driven) -> Any:
     """Drive a call of a plain function on this thread."""
-    commit = call.journal.commit
+    commit, hooked = call.journal.commit, call.definition.options.hooks.any
     try:
         if (entry := call.replay()) is not None:
             commit(entry)
+            if call.done and hooked:
+                _tell(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 commit(entry)
-            call.enter()
+            if hooked:
+                _tell(call)
             try:
+                call.enter()
                 value = call.definition.fn(*call.args, **call.kwargs)
+                call.leave()
             except BaseException as error:
                 call.leave()
-                if (entry := call.raised(error)) is not None:
+                retry = call.caught(error)
+                if (entry := call.raised(retry if isinstance(retry, bool) else bool(settle(retry)))) is not None:
                     commit(entry)
+                    if hooked:
+                        _tell(call)
                 if call.propagates:
                     raise
                 if not call.done and call.delay:
                     clock().sleep(call.delay)
             else:
-                call.leave()
                 if (entry := call.returned(value)) is not None:
                     commit(entry)
+                    if hooked:
+                        _tell(call)
         return call.outcome()
     finally:
         call.close()
+
+
+def _tell(call: Driven) -> None:
+    for awaitable in call.due():
+        settle(awaitable)
 
 
 async def drive_async(call: Driven) -> Any:
     """Drive a call of a coroutine function on the running event loop; commits are shared by the turn of the loop."""
     from asyncio import get_running_loop  # a loop is running, so this is a look-up; `import durable` does without
 
-    loop, commit_soon = get_running_loop(), call.journal.commit_soon
+    loop, commit_soon, hooked = get_running_loop(), call.journal.commit_soon, call.definition.options.hooks.any
     try:
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
+            if call.done and hooked:
+                await _tell_async(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 await commit_soon(entry, loop)
-            call.enter()
+            if hooked:
+                await _tell_async(call)
             try:
+                call.enter()
                 value = await call.definition.fn(*call.args, **call.kwargs)
+                call.leave()
             except BaseException as error:
                 call.leave()
-                if (entry := call.raised(error)) is not None:
+                retry = call.caught(error)
+                if (entry := call.raised(retry if isinstance(retry, bool) else bool(await retry))) is not None:
                     # Not awaited: a cancelled coroutine may not get another turn.
                     call.journal.commit(entry)
+                    if hooked:
+                        await _tell_async(call)
                 if call.propagates:
                     raise
                 if not call.done and call.delay:
                     await clock().sleep_async(call.delay)
             else:
-                call.leave()
                 if (entry := call.returned(value)) is not None:
                     await commit_soon(entry, loop)
+                    if hooked:
+                        await _tell_async(call)
         return call.outcome()
     finally:
         call.close()
+
+
+async def _tell_async(call: Driven) -> None:
+    for awaitable in call.due():
+        await awaitable

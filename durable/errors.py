@@ -23,6 +23,8 @@
     ├── NothingToResume              resume="require" found no flow run to continue
     ├── TaskInterrupted              on_interrupt="fail": a person must look before it runs again
     ├── MissingContextError          needs a flow run or a task run around it (also a RuntimeError)
+    ├── TaskRunTimeoutError          a task ran longer than its timeout_seconds (also a TimeoutError)
+    ├── FlowRunTimeoutError          a flow ran longer than its timeout_seconds (also a TimeoutError)
     └── TaskFailed                   stands in for a recorded exception that cannot be rebuilt
 
     TerminationSignal                SIGTERM, raised in the flow so that it can record why it stops (a SystemExit)
@@ -215,6 +217,14 @@ class TaskInterrupted(DurableError):
 
 class MissingContextError(DurableError, RuntimeError):
     """Called where there is no flow run or task run, and it needs one. Call it inside a flow or a task."""
+
+
+class TaskRunTimeoutError(DurableError, TimeoutError):
+    """A task's body ran longer than its ``timeout_seconds``. Its run is ``TimedOut``; retries go on after it."""
+
+
+class FlowRunTimeoutError(DurableError, TimeoutError):
+    """A flow's body ran longer than its ``timeout_seconds``. Its run is ``TimedOut``; retries go on after it."""
 
 
 class TaskFailed(DurableError):

@@ -8,21 +8,29 @@ same rules for what is history and what gets a new chance.
 from __future__ import annotations
 
 import os
-from contextvars import Token
+from collections.abc import Iterator
 from typing import Any
 
+from durable import views
 from durable.clock import as_datetime, clock
 from durable.definitions import FlowDefinition
-from durable.errors import JournalError, NotSerializable, TerminationSignal
+from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal
+from durable.execution import SLOTS, Execution
 from durable.interrupts import Interrupts
 from durable.journal import Entry, FlowRecord, Journal, Outcome
 from durable.keys import digest
 from durable.logs import flow_log, root_log
-from durable.outcomes import interruption, message_of, of_exception, of_value, restore, without_engine
+from durable.outcomes import (
+    interruption,
+    message_of,
+    of_exception,
+    of_value,
+    restore,
+)
 from durable.ownership import RunLock
 from durable.phrases import counted, duration, moment
 from durable.resume import Choice, Request, choose
-from durable.runs import FlowRun, Scope, current
+from durable.runs import FlowRun, Scope
 from durable.states import (
     AWAITING_RETRY,
     COMPLETED,
@@ -39,10 +47,15 @@ from durable.states import (
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 
 
-class FlowCall:
-    """One call of a flow. Attributes and methods as `durable.call.Call` documents them."""
+_DIED = "Its process died; found when the run was resumed."
+
+
+class FlowCall(Execution):
+    """One call of a flow. Attributes as in `Execution`."""
 
     __slots__ = (
+        *SLOTS,
+        "_found_dead",
         "_identity",
         "_interrupts",
         "_is_root",
@@ -51,23 +64,14 @@ class FlowCall:
         "_parameters",
         "_parameters_digest",
         "_parent",
-        "_return_state",
-        "_seq",
-        "_token",
-        "_value",
-        "args",
-        "at",
-        "definition",
-        "delay",
-        "done",
-        "error",
         "journal",
-        "kind",
-        "kwargs",
-        "message",
-        "propagates",
         "run",
     )
+
+    late = FlowRunTimeoutError
+    noun = "Flow run"
+
+    definition: FlowDefinition
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class FlowCall:
         *,
         return_state: bool = False,
     ) -> None:
+        self._prepare(definition, args, kwargs, return_state=return_state)
         self._parameters = definition.parameters(args, kwargs)
         self._parameters_digest = digest("parameters", self._parameters)
         self._parent = parent
@@ -88,24 +93,12 @@ class FlowCall:
         self._is_root = parent is None or parent.flow_run is None
         if parent is not None and not self._is_root and definition.options.idempotency_key is None:
             self._identity, _ = parent.identify(definition.key, self._parameters)
-        self.definition = definition
-        self.args = args
-        self.kwargs = kwargs
         self.journal = journal
-        self.done = False
-        self.propagates = False
-        self.delay = 0.0
-        self.kind: StateKind | None = None
-        self.message = ""
-        self.at = 0
-        self.error: BaseException | None = None
         self.run: FlowRun | None = None
         self._key: bytes | None = None
-        self._return_state = return_state
-        self._seq = 0
-        self._value: Any = None
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
+        self._found_dead = False
 
     # What a driver calls, in this order.
 
@@ -124,22 +117,23 @@ class FlowCall:
             return self._take_over(choice.record)
 
     def started(self) -> Entry | None:
-        """The body begins. What is recorded of it was recorded when the run was settled."""
+        """The body begins. The first time, what is recorded of it was recorded when the run was settled."""
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
-        return None
+        self.attempt += 1
+        return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
         """The body begins: calls made from here on belong to this run, and signals are watched."""
-        self._token: Token[Scope | None] = current.set(self.run)
         if self._is_root:
             self._interrupts.watch(_canceller() if self.definition.is_async else None)
+        self._enter(self.run)
 
     def leave(self) -> None:
-        """The body has ended."""
+        """The body has ended. May be called again, should a signal handler have raised in here."""
         if self._is_root:
             self._interrupts.release()
-        current.reset(self._token)
+        super().leave()
 
     def returned(self, value: Any) -> Entry | None:
         """The body returned `value`."""
@@ -158,44 +152,54 @@ class FlowCall:
             root_log.warning("the flow's own result is not recorded: %s", error)
         return self._ends(COMPLETED, None, outcome)
 
-    def raised(self, error: BaseException) -> Entry | None:
-        """The body raised `error`."""
-        without_engine(error)
-        self.done = self.propagates = True
-        if isinstance(error, JournalError) or self.journal.is_inherited:
-            return None
-        if not isinstance(error, Exception):
-            reason = self._interrupts.reason
-            if reason == "termination" and type(error).__name__ == "CancelledError":
-                self.error, self.propagates = TerminationSignal(), False
-            return self._ends(CRASHED, interruption(error, reason))
-        self.error = error
-        self.propagates = not self._return_state
-        return self._ends(FAILED, message_of(error), of_exception(error))
-
-    def outcome(self) -> Any:
-        """The value, the exception (raised), or either as a `State`."""
-        if self.error is not None and (not self._return_state or not isinstance(self.error, Exception)):
-            raise self.error
-        return self.state() if self._return_state else self._value
-
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
         if self._lock is not None:
             self._lock.release()
 
-    def state(self) -> State[Any]:
-        """Where the call stands, with its value or exception."""
-        assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
-        return State(
-            self.kind,
-            self.message,
-            as_datetime(self.at),
-            self._key.hex() if self._key is not None else None,
-            self.error if self.error is not None else self._value,
+    @property
+    def run_key(self) -> bytes | None:
+        """The flow run's id (16 bytes), once it is settled."""
+        return self._key
+
+    def due(self) -> Iterator[Any]:
+        """Tell the hooks of the state just recorded, and of the crash that was found with it."""
+        if self._found_dead:
+            self._found_dead = False
+            yield from self._tell(CRASHED, State(CRASHED, _DIED, as_datetime(self.at), self.state().run_id))
+        yield from super().due()
+
+    def view(self) -> views.FlowRun:
+        """The flow run, as users are told of it."""
+        assert self.run is not None  # noqa: S101 - asked of a run that is settled
+        parent = self._parent.flow_run if self._parent is not None else None
+        return views.FlowRun(
+            id=self.run.key.hex(),
+            name=self.run.name,
+            flow_name=self.definition.name,
+            parent_flow_run_id=parent.key.hex() if parent is not None else None,
+            run_count=self.attempt,
+            parameters=self.definition.parameters_of(self.args, self.kwargs),
         )
 
     # How it goes on.
+
+    def _meaning(self, error: BaseException) -> BaseException:
+        """As in `Execution`; a cancellation by SIGTERM is a termination."""
+        if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
+            return TerminationSignal()
+        return super()._meaning(error)
+
+    def _interruption(self, error: BaseException) -> str:
+        return interruption(error, self._interrupts.reason)
+
+    def _retrying(self) -> None:
+        """What failed before has a new chance, what completed is looked up."""
+        assert self.run is not None  # noqa: S101 - it has run once
+        assert self._failure is not None  # noqa: S101 - and failed
+        self.run.mark = self._failure.rowid
+        self.run.has_a_past()
+        self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
 
     def _choose(self, row: int) -> Choice:
         if self._identity is None:
@@ -252,6 +256,7 @@ class FlowCall:
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
+        self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)
         if self._identity is None:
@@ -263,6 +268,7 @@ class FlowCall:
                 duration(took),
             )
         if record.state in _IN_FLIGHT:
+            self._found_dead = True
             died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
             return self._enters((CRASHED, died), (RUNNING, None))
         return self._enters((RUNNING, None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -14,6 +14,8 @@ from durable.flowcall import FlowCall
 from durable.journal import open_journal
 from durable.logs import show_by_default
 from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
+from durable.retries import Delays
+from durable.retries import checked as checked_retries
 from durable.runs import current
 from durable.settings import durability, journal_path
 from durable.states import State
@@ -35,7 +37,24 @@ class Flow(Decorated[P, R, FlowDefinition]):
     """
 
     decorator = "@flow"
-    options = frozenset({"name", "description", "resume", "resume_within", "idempotency_key", "journal"})
+    options = frozenset(
+        {
+            "name",
+            "description",
+            "resume",
+            "resume_within",
+            "idempotency_key",
+            "journal",
+            "retries",
+            "retry_delay_seconds",
+            "timeout_seconds",
+            "on_running",
+            "on_completion",
+            "on_failure",
+            "on_cancellation",
+            "on_crashed",
+        }
+    )
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> FlowDefinition:
         return FlowDefinition(
@@ -48,6 +67,9 @@ class Flow(Decorated[P, R, FlowDefinition]):
                 resume_within=options.get("resume_within"),
                 idempotency_key=options.get("idempotency_key"),
                 journal=options.get("journal"),
+                retries=checked_retries(at, retries=options.get("retries"), delays=options.get("retry_delay_seconds")),
+                hooks=self._hooks(at, options),
+                timeout_seconds=options.get("timeout_seconds"),
             ),
         )
 
@@ -81,6 +103,14 @@ class Flow(Decorated[P, R, FlowDefinition]):
         call = FlowCall(self.definition, args, kwargs, scope, journal, return_state=return_state)
         return drive_async(call) if self.definition.is_async else drive(call)
 
+    def on_cancellation(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a run of this was cancelled, as the option of the same name does."""
+        return self._add_hook("on_cancellation", hook)
+
+    def on_crashed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a run of this was cut off, as the option of the same name does."""
+        return self._add_hook("on_crashed", hook)
+
     if TYPE_CHECKING:  # as a method it loses its first parameter
 
         @overload
@@ -110,6 +140,14 @@ def flow(
     resume_within: float | timedelta = DEFAULT_RESUME_WITHIN,
     idempotency_key: str | None = None,
     journal: str | os.PathLike[str] | None = None,
+    retries: int | None = None,
+    retry_delay_seconds: Delays | None = None,
+    timeout_seconds: float | timedelta | None = None,
+    on_running: Iterable[Callable[..., Any]] | None = None,
+    on_completion: Iterable[Callable[..., Any]] | None = None,
+    on_failure: Iterable[Callable[..., Any]] | None = None,
+    on_cancellation: Iterable[Callable[..., Any]] | None = None,
+    on_crashed: Iterable[Callable[..., Any]] | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
@@ -126,6 +164,17 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         idempotency_key: the run is this key's: completed, its result is given; unfinished, it is continued; executed
             by a live process, `FlowRunInProgress`.
         journal: path of the journal file, instead of the configured one.
+        retries: how often a failed flow is run again (0 by default): in the same flow run, completed tasks kept, failed
+            ones with fresh retries of their own.
+        retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated.
+        timeout_seconds: how long an attempt may run; then it fails with `FlowRunTimeoutError`. See `task` for what it
+            can end.
+        on_running: hooks, called ``(flow, flow_run, state)`` once it is recorded that an attempt begins. Hooks may be
+            sync or async; one that raises is logged and disturbs nothing.
+        on_completion: hooks, called when the flow run has completed.
+        on_failure: hooks, called when it has finally failed.
+        on_cancellation: hooks, called when it was cancelled.
+        on_crashed: hooks, called when it was interrupted, and when the run of a dead process is taken over.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

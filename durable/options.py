@@ -2,66 +2,105 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
 from durable.errors import ConfigurationError
+from durable.retries import NO_RETRIES, Retries, is_number
+from durable.states import StateKind, StateType
 
 OnInterrupt = Literal["retry", "fail"]
 Resume = Literal["auto", "never", "require"]
 Serializer = Literal["durable", "pickle"]
-Delay = float | Sequence[float]
 
 DEFAULT_RESUME_WITHIN: Final = 12 * 3600.0  # seconds: tonight's job must not continue last night's with stale data
-MAX_RETRY_DELAYS: Final = 50  # Prefect's bound
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Callables told of a run's states: ``(task, task_run, state)`` or ``(flow, flow_run, state)``, sync or async."""
+
+    on_running: tuple[Callable[..., Any], ...] = ()
+    on_completion: tuple[Callable[..., Any], ...] = ()
+    on_failure: tuple[Callable[..., Any], ...] = ()
+    on_cancellation: tuple[Callable[..., Any], ...] = ()
+    on_crashed: tuple[Callable[..., Any], ...] = ()
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self.on_running or self.on_completion or self.on_failure or self.on_cancellation or self.on_crashed)
+
+    def for_state(self, kind: StateKind) -> tuple[Callable[..., Any], ...]:
+        """Those that a state is told to."""
+        return {
+            StateType.RUNNING: self.on_running,
+            StateType.COMPLETED: self.on_completion,
+            StateType.FAILED: self.on_failure,
+            StateType.CANCELLED: self.on_cancellation,
+            StateType.CRASHED: self.on_crashed,
+        }.get(kind.type, ())
+
+
+NO_HOOKS: Final = Hooks()
+
+
+def hooks_option(where: str, given: dict[str, Any]) -> Hooks:
+    """Check hooks: each option an iterable of callables, or None."""
+    checked: dict[str, tuple[Callable[..., Any], ...]] = {}
+    for option, value in given.items():
+        try:
+            hooks = tuple(value or ())
+        except TypeError:
+            raise ConfigurationError(f"{where}: {option}={value!r}: expected a list of callables") from None
+        for hook in hooks:
+            if not callable(hook):
+                raise ConfigurationError(f"{where}: {option} holds {hook!r}: expected callables")
+        checked[option] = hooks
+    return Hooks(**checked)
 
 
 @dataclass(frozen=True)
 class TaskOptions:
     """A task's checked options. Field names are the arguments of ``@task``; see there."""
 
-    retries: int = 0
-    retry_delays: tuple[float, ...] = ()
+    retries: Retries = NO_RETRIES
     persist_result: bool = True
     on_interrupt: OnInterrupt = "retry"
     result_serializer: Serializer = "durable"
-
-    def delay_before_retry(self, number: int) -> float:
-        """Seconds to wait before retry `number` (0 is the first). A short list repeats its last value, as in
-        Prefect.
-        """
-        if not self.retry_delays:
-            return 0.0
-        return self.retry_delays[min(number, len(self.retry_delays) - 1)]
+    timeout: float | None = None
+    hooks: Hooks = NO_HOOKS
 
 
 def task_options(
     where: str,
     *,
-    retries: Any,
-    retry_delay_seconds: Any,
+    retries: Retries,
+    hooks: Hooks,
     persist_result: Any,
     on_interrupt: Any,
     result_serializer: Any,
+    timeout_seconds: Any,
 ) -> TaskOptions:
     """Check a task's options.
 
     Args:
         where: the function with its file and line, for messages.
+        retries, hooks: checked already.
 
     Raises:
         ConfigurationError: an option that cannot be meant.
     """
     return TaskOptions(
-        retries=_count(where, "retries", retries),
-        retry_delays=_delays(where, retry_delay_seconds),
+        retries=retries,
+        hooks=hooks,
         persist_result=_flag(where, "persist_result", persist_result),
         on_interrupt=_choice(where, "on_interrupt", on_interrupt, ("retry", "fail")),
         result_serializer=_choice(where, "result_serializer", result_serializer, ("durable", "pickle")),
+        timeout=_timeout(where, timeout_seconds),
     )
 
 
@@ -73,15 +112,28 @@ class FlowOptions:
     resume_within: float = DEFAULT_RESUME_WITHIN
     idempotency_key: str | None = None
     journal: str | None = None
+    retries: Retries = NO_RETRIES
+    hooks: Hooks = NO_HOOKS
+    timeout: float | None = None
 
 
-def flow_options(where: str, *, resume: Any, resume_within: Any, idempotency_key: Any, journal: Any) -> FlowOptions:
+def flow_options(
+    where: str,
+    *,
+    resume: Any,
+    resume_within: Any,
+    idempotency_key: Any,
+    journal: Any,
+    retries: Retries,
+    hooks: Hooks,
+    timeout_seconds: Any,
+) -> FlowOptions:
     """Check a flow's options; arguments and errors as in `task_options`."""
     if resume_within is None:
         resume_within = DEFAULT_RESUME_WITHIN
     elif isinstance(resume_within, timedelta):
         resume_within = resume_within.total_seconds()
-    if not _is_number(resume_within) or resume_within < 0:
+    if not is_number(resume_within) or resume_within < 0:
         raise ConfigurationError(
             f"{where}: resume_within={resume_within!r}: expected seconds (a number, 0 or more) or a timedelta"
         )
@@ -92,6 +144,9 @@ def flow_options(where: str, *, resume: Any, resume_within: Any, idempotency_key
         resume_within=float(resume_within),
         idempotency_key=idempotency_key,
         journal=path_option(where, "journal", journal),
+        retries=retries,
+        hooks=hooks,
+        timeout=_timeout(where, timeout_seconds),
     )
 
 
@@ -138,31 +193,16 @@ def tags_option(where: str, value: Any) -> frozenset[str]:
     return tags
 
 
-def _count(where: str, option: str, value: Any) -> int:
+def _timeout(where: str, value: Any) -> float | None:
     if value is None:
-        return 0
-    if type(value) is not int or value < 0:
-        raise ConfigurationError(f"{where}: {option}={value!r}: expected a whole number, 0 or more")
-    return value
-
-
-def _delays(where: str, value: Any) -> tuple[float, ...]:
-    if value is None:
-        return ()
-    delays = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-    if not all(_is_number(delay) and delay >= 0 for delay in delays):
+        return None
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if not is_number(value) or value <= 0:
         raise ConfigurationError(
-            f"{where}: retry_delay_seconds={value!r}: expected seconds (a number, 0 or more) or a list of them"
+            f"{where}: timeout_seconds={value!r}: expected seconds (a number above 0); None for no limit"
         )
-    if len(delays) > MAX_RETRY_DELAYS:
-        raise ConfigurationError(
-            f"{where}: retry_delay_seconds has {len(delays)} values; at most {MAX_RETRY_DELAYS} can be meant"
-        )
-    return tuple(float(delay) for delay in delays)
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return float(value)
 
 
 def _flag(where: str, option: str, value: Any) -> bool:

@@ -10,6 +10,7 @@ from durable.codec import decode, decode_exception, encode, encode_exception
 from durable.errors import CorruptPayload, DurableError, NotSerializable, TaskFailed
 from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
 from durable.options import Serializer
+from durable.states import FAILED, TIMED_OUT, StateKind
 
 MAX_PAYLOAD: Final = 900_000_000  # bytes; SQLite's own limit for a value is 1 000 000 000
 _MESSAGE: Final = 200
@@ -72,8 +73,13 @@ def message_of(error: BaseException) -> str:
 
 
 def is_ours(error: BaseException) -> bool:
-    """Whether durable itself raised it: no reason to run a task again."""
-    return isinstance(error, DurableError) and not isinstance(error, TaskFailed)
+    """Whether it is durable's own: no reason to run a task again. A recorded failure or a timeout is the user's."""
+    return isinstance(error, DurableError) and not isinstance(error, (TaskFailed, TimeoutError))
+
+
+def failed_kind(error: BaseException) -> StateKind:
+    """The state a final failure ends in: any TimeoutError is TimedOut, as in Prefect 3."""
+    return TIMED_OUT if isinstance(error, TimeoutError) else FAILED
 
 
 def interruption(error: BaseException, reason: str | None = None) -> str:

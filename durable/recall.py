@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
-from durable.journal import Journal, TaskRecord
+from durable.journal import Journal, Outcome, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
@@ -86,7 +86,7 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
         if definition.policy.reuses and record.result_id is not None:
             outcome = journal.outcome(record.result_id)
             if not definition.policy.extras or outcome.cache_key == cache_key:
-                return Known(record, cache_key, ended=True, value=_value(asked, record))
+                return Known(record, cache_key, ended=True, value=_value(asked, record, outcome))
     elif kind.type is StateType.FAILED:
         assert record.result_id is not None  # noqa: S101 - invariant I4 of the journal
         if record.result_id > scope.mark:
@@ -100,15 +100,14 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     return Known(record, cache_key, retries=retries, mark=max(scope.mark, newest))
 
 
-def _value(asked: Asked, record: TaskRecord) -> Any:
+def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
     definition, journal = asked.definition, asked.scope.journal
-    assert record.result_id is not None  # noqa: S101 - checked by the caller
     if record.task_id != definition.row(journal) or record.seq > 1:
         source = recorded_source(journal, record)
         if source != definition.row(journal):
             definition.tell_source_change(journal, source)
     try:
-        return restore(journal.outcome(record.result_id), definition.where)
+        return restore(outcome, definition.where)
     except UnresolvedClass as error:
         reason = (
             f"{error.reason} It is in the recorded result of task {definition.where}, task run {asked.key.hex()[:7]}"

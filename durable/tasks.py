@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
@@ -14,9 +15,13 @@ from durable.journal import open_journal
 from durable.logs import show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy
+from durable.retries import Delays, exponential_backoff
+from durable.retries import checked as checked_retries
 from durable.runs import current, standalone
 from durable.settings import durability, journal_path
 from durable.states import State
+
+__all__ = ["Task", "exponential_backoff", "task"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -43,10 +48,16 @@ class Task(Decorated[P, R, TaskDefinition]):
             "tags",
             "retries",
             "retry_delay_seconds",
+            "retry_jitter_factor",
+            "retry_condition_fn",
+            "on_running",
+            "on_completion",
+            "on_failure",
             "persist_result",
             "on_interrupt",
             "cache_policy",
             "result_serializer",
+            "timeout_seconds",
         }
     )
 
@@ -61,11 +72,18 @@ class Task(Decorated[P, R, TaskDefinition]):
             tags_option(at, options.get("tags")),
             task_options(
                 at,
-                retries=options.get("retries"),
-                retry_delay_seconds=options.get("retry_delay_seconds"),
+                retries=checked_retries(
+                    at,
+                    retries=options.get("retries"),
+                    delays=options.get("retry_delay_seconds"),
+                    jitter=options.get("retry_jitter_factor"),
+                    condition=options.get("retry_condition_fn"),
+                ),
+                hooks=self._hooks(at, options),
                 persist_result=options.get("persist_result"),
                 on_interrupt=options.get("on_interrupt"),
                 result_serializer=options.get("result_serializer"),
+                timeout_seconds=options.get("timeout_seconds"),
             ),
             DEFAULT if policy is None else policy,
         )
@@ -129,7 +147,13 @@ def task(
     description: str | None = None,
     tags: Iterable[str] | None = None,
     retries: int | None = None,
-    retry_delay_seconds: float | Sequence[float] | None = None,
+    retry_delay_seconds: Delays | None = None,
+    retry_jitter_factor: float | None = None,
+    retry_condition_fn: Callable[..., Any] | None = None,
+    timeout_seconds: float | timedelta | None = None,
+    on_running: Iterable[Callable[..., Any]] | None = None,
+    on_completion: Iterable[Callable[..., Any]] | None = None,
+    on_failure: Iterable[Callable[..., Any]] | None = None,
     persist_result: bool | None = None,
     on_interrupt: OnInterrupt = "retry",
     cache_policy: CachePolicy | None = None,
@@ -145,7 +169,18 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         tags: part of what identifies the task.
         retries: how often a failed call is tried again (0 by default). Never after an interruption or an error of
             durable's own, such as a result that cannot be recorded.
-        retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated.
+        retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
+            given `retries`, once, and gives the list (see `exponential_backoff`).
+        retry_jitter_factor: spreads each delay at random, to at most ``delay * (1 + factor)`` seconds; the mean stays.
+        retry_condition_fn: ``(task, task_run, state) -> bool``, sync or async: asked before each retry. One that raises
+            is logged and means no.
+        timeout_seconds: how long an attempt may run; then it fails with `TaskRunTimeoutError`, and retries go on. What
+            it can end: anything on the main thread; on other threads, Python code (a blocking call ends when it
+            returns); in a coroutine, an ``await``.
+        on_running: hooks, called ``(task, task_run, state)`` once it is recorded that an attempt begins. Hooks may be
+            sync or async; one that raises is logged and disturbs nothing. What is only replayed is not told again.
+        on_completion: hooks, called when the task run has completed, or was found cached.
+        on_failure: hooks, called when it has finally failed.
         persist_result: False keeps the value out of the journal; the task then runs again in a resumed run.
         on_interrupt: ``"fail"``: if the process dies while the task runs, a resume raises `TaskInterrupted` instead of
             running it again.

@@ -24,9 +24,12 @@ LAYERS = {
     "names": (0, 0),
     "phrases": (0, 0),
     "version": (0, 0),
+    "views": (0, 0),
     "states": (0, 1),
     # values
-    "options": (1, 0),
+    "retries": (1, 0),
+    "options": (1, 1),
+    "callbacks": (1, 0),
     "codec": (1, 0),
     "settings": (1, 0),
     "ownership": (1, 0),
@@ -42,12 +45,14 @@ LAYERS = {
     "definitions": (2, 3),
     # a run
     "interrupts": (3, 0),
+    "timeouts": (3, 0),
     "runs": (3, 1),
     "resume": (3, 1),
     "recall": (3, 2),
     # a call
-    "call": (4, 0),
-    "flowcall": (4, 0),
+    "execution": (4, 0),
+    "call": (4, 1),
+    "flowcall": (4, 1),
     # colour
     "drivers": (5, 0),
     # fan-out

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from durable import Flow, Task, cache_policies, configure, flow, settings, task
 from durable.errors import ConfigurationError, DurableError
 from durable.options import DEFAULT_RESUME_WITHIN, TaskOptions
+from durable.retries import Retries
 
 NAN, INF = float("nan"), float("inf")
 
@@ -30,6 +31,9 @@ BAD_TASK = [
         ("retry_delay_seconds", value)
         for value in (-1, "3", NAN, INF, [1, -1], [1, "2"], [None], True, {1: 2}, [1] * 51)
     ],
+    *[("retry_jitter_factor", value) for value in (-0.1, "1", NAN, INF, True, [1])],
+    *[("retry_condition_fn", value) for value in (1, "fn", [print])],
+    *[(hook, value) for hook in ("on_running", "on_completion", "on_failure") for value in (print, 5, [1], ["fn"])],
     *[("persist_result", value) for value in (1, 0, "yes", [])],
     *[("on_interrupt", value) for value in ("ignore", "", 0, False, "RETRY", [])],
     *[("cache_policy", value) for value in ("INPUTS", "", 0, False, object())],
@@ -42,6 +46,9 @@ BAD_FLOW = [
     *[("resume_within", value) for value in (-1, "12h", NAN, INF, True, [1], timedelta(seconds=-1))],
     *[("idempotency_key", value) for value in ("", 5, b"key", [])],
     *[("journal", value) for value in (5, "", b"runs.db", ["runs.db"])],
+    *[("retries", value) for value in (-1, 1.0, "3", True)],
+    *[("retry_delay_seconds", value) for value in (-1, "3", [1, -1])],
+    *[(hook, value) for hook in ("on_cancellation", "on_crashed") for value in (print, [1])],
 ]
 
 
@@ -169,9 +176,9 @@ def test_options_are_frozen():
 
 @given(st.lists(st.floats(0, 1e6), max_size=5), st.integers(0, 10))
 def test_a_short_list_of_delays_repeats_its_last(delays, number):
-    options = TaskOptions(retry_delays=tuple(delays))
+    retries = Retries(delays=tuple(delays))
     expected = ([*delays] + [delays[-1]] * 11)[number] if delays else 0.0
-    assert options.delay_before_retry(number) == expected
+    assert retries.delay(number) == expected
 
 
 # The process-wide settings

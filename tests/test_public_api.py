@@ -12,16 +12,18 @@ from durable import cache_policies
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
-CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress InvalidTransition JournalBusy
+CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError InvalidTransition
+JournalBusy
 JournalError JournalFailed JournalNotFound JournalNotWritable MissingContextError NewerJournal NotAJournal
-NotSerializable NothingToResume ParameterBindError State StateType Task TaskFailed TaskInterrupted
+NotSerializable NothingToResume ParameterBindError State StateType Task TaskFailed TaskInterrupted TaskRunTimeoutError
 TerminationSignal Unhashable UnresolvedClass UnsupportedFilesystem __version__ close_journals configure flow
 register task
 """.split()
 OPTIONS = {
-    "task": "name description tags retries retry_delay_seconds persist_result on_interrupt cache_policy "
-    "result_serializer",
-    "flow": "name description resume resume_within idempotency_key journal",
+    "task": "name description tags retries retry_delay_seconds retry_jitter_factor retry_condition_fn timeout_seconds "
+    "on_running on_completion on_failure persist_result on_interrupt cache_policy result_serializer",
+    "flow": "name description resume resume_within idempotency_key journal retries retry_delay_seconds timeout_seconds "
+    "on_running on_completion on_failure on_cancellation on_crashed",
 }
 OBJECTS = [getattr(durable, name) for name in PUBLIC if name != "__version__"]
 FUNCTIONS = [value for value in OBJECTS if isinstance(value, FunctionType)]

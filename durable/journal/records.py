@@ -256,6 +256,10 @@ class Journal(Writer):
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
         return found[0][0] if found else None
 
+    def executions(self, run: int) -> int:
+        """How often the body of a task run has begun."""
+        return int(self.rows(sql.COUNT_EXECUTIONS, (run,))[0][0])
+
     def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
         """How many failed attempts a task run has on record after result `since`, and the newest one's result, or 0."""
         count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
@@ -305,6 +309,10 @@ class Journal(Writer):
     def last_failure(self, flow_run_id: int) -> int:
         """The result of the newest recorded failure of a flow run; 0 if it never failed."""
         return int(self.rows(sql.LAST_FAILURE, (flow_run_id,))[0][0])
+
+    def failed_flow_attempts(self, flow_run_id: int) -> int:
+        """How many failed attempts a flow run has on record since it last ended Failed."""
+        return int(self.rows(sql.COUNT_FLOW_RETRIES, (flow_run_id,))[0][0])
 
     def restored(self, flow_run_id: int) -> tuple[int, int]:
         """How many completed task runs a flow run has, and how many microseconds they took."""

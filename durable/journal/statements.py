@@ -82,6 +82,11 @@ INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, task_id) VA
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
 
+# How often a task run's body has begun.
+COUNT_EXECUTIONS: Final = """
+SELECT (t.state IN (5, 6)) + (SELECT count(*) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.state IN (5, 6))
+FROM task_run AS t WHERE t.id = ?"""
+
 # A version of a task's source.
 FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 
@@ -106,6 +111,11 @@ UNFINISHED_FLOW_RUNS: Final = (
 CHOOSE_FLOW_RUN: Final = """
 SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%'
 LIMIT 2"""
+
+# How many failed attempts a flow run has on record since it last ended Failed: its retry budget spent.
+COUNT_FLOW_RETRIES: Final = """
+SELECT count(*) FROM flow_run_state WHERE flow_run_id = ?1 AND state IN (3, 6) AND result_id > (
+    SELECT coalesce(max(result_id), 0) FROM flow_run_state WHERE flow_run_id = ?1 AND state IN (10, 11))"""
 
 # The newest failure recorded for a flow run: task failures before it get a new chance.
 LAST_FAILURE: Final = (

@@ -1,0 +1,226 @@
+"""What a task call and a flow call have in common: attempts, their failures, their time and who is told.
+
+`durable.call.Call` and `durable.flowcall.FlowCall` are the two kinds; this is the part of their contract with a driver
+(stated in `durable.call`) that is the same policy for both, so that it exists once. Its attributes are slots of the
+kinds, which declare `SLOTS` and call `_prepare` first: a `Call` is also a `Scope`, and only one base may have slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterator
+from contextvars import Token
+from inspect import isawaitable
+from typing import Any, ClassVar, Final
+
+from durable.callbacks import ask, fire
+from durable.clock import as_datetime, clock
+from durable.errors import JournalError
+from durable.journal import Entry, Journal, Outcome
+from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
+from durable.runs import Scope, current
+from durable.states import AWAITING_RETRY, CRASHED, RETRYING, State, StateKind
+from durable.timeouts import Limit
+
+SLOTS: Final = (
+    "_failure",
+    "_limit",
+    "_retries",
+    "_return_state",
+    "_seq",
+    "_token",
+    "_told",
+    "_value",
+    "args",
+    "at",
+    "attempt",
+    "definition",
+    "delay",
+    "done",
+    "error",
+    "kind",
+    "kwargs",
+    "message",
+    "propagates",
+)
+
+
+class Execution:
+    """One call being executed.
+
+    Attributes:
+        definition: the task or flow.
+        args, kwargs: the arguments, as given.
+        done: the call has its outcome.
+        propagates: the exception just raised is to be re-raised by the driver.
+        delay: seconds to wait before the next attempt.
+        kind, message, at: the newest state.
+        error: what the body raised last, or the recorded exception.
+        attempt: executions of the body by this process.
+    """
+
+    late: ClassVar[type[Exception]]
+    noun: ClassVar[str]
+
+    args: tuple[Any, ...]
+    at: int
+    attempt: int
+    definition: Any
+    delay: float
+    done: bool
+    error: BaseException | None
+    journal: Journal
+    kind: StateKind | None
+    kwargs: dict[str, Any]
+    message: str
+    propagates: bool
+    _failure: Entry | None
+    _limit: Limit | None
+    _retries: int
+    _return_state: bool
+    _seq: int
+    _token: Token[Scope | None] | None
+    _told: tuple[StateKind, int] | None
+    _value: Any
+
+    def _prepare(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, return_state: bool) -> None:
+        self.definition = definition
+        self.args = args
+        self.kwargs = kwargs
+        self.done = False
+        self.propagates = False
+        self.delay = 0.0
+        self.kind = None
+        self.message = ""
+        self.at = 0
+        self.error = None
+        self.attempt = 0
+        self._return_state = return_state
+        self._failure = None
+        self._limit = None
+        self._retries = 0
+        self._seq = 0
+        self._token = None
+        self._told = None
+        self._value = None
+
+    # What the two kinds say for themselves.
+
+    @property
+    def run_key(self) -> bytes | None:
+        """The run's id (16 bytes), once it is settled."""
+        raise NotImplementedError
+
+    def view(self) -> Any:
+        """The run, as users are told of it."""
+        raise NotImplementedError
+
+    def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
+        raise NotImplementedError
+
+    def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
+        raise NotImplementedError
+
+    def _retrying(self) -> None:
+        """The next attempt follows the failure that was just recorded."""
+        raise NotImplementedError
+
+    # What a driver calls.
+
+    def _enter(self, scope: Scope | None) -> None:
+        """The body begins: calls made from here on are made in `scope`, and its time is counted."""
+        self._token = current.set(scope)
+        seconds = self.definition.options.timeout
+        if seconds is not None:
+            self._limit = Limit(seconds)
+            self._limit.start(in_coroutine=self.definition.is_async)
+
+    def leave(self) -> None:
+        """The body has ended. May be called again, should a signal handler have raised in here."""
+        if self._limit is not None:
+            self._limit.stop()
+        if self._token is not None:
+            token, self._token = self._token, None
+            current.reset(token)
+
+    def caught(self, error: BaseException) -> bool | Awaitable[bool]:
+        """The body raised `error`. Whether another attempt is to follow; a coroutine if the user's condition is one."""
+        without_engine(error)
+        meant = self._meaning(error)
+        self.error, self.propagates = meant, meant is error
+        policy = self.definition.options.retries
+        if self._retries >= policy.count or not isinstance(meant, Exception) or is_ours(meant):
+            return False
+        if policy.condition is None:
+            return True
+        kind, at = failed_kind(meant), as_datetime(clock().now())
+        return ask(
+            policy.condition, self.definition.owner, self.view(), State(kind, message_of(meant), at, None, meant)
+        )
+
+    def _meaning(self, error: BaseException) -> BaseException:
+        """What an exception stands for: the one that ended a body whose time was up is a timeout."""
+        if self._limit is None or not self._limit.ended(error):
+            return error
+        late = self.late(f"{self.noun} exceeded timeout of {self._limit.seconds} second(s)")
+        return late.with_traceback(error.__traceback__)
+
+    def raised(self, retry: bool) -> Entry | None:  # noqa: FBT001 - the answer of `caught`
+        """What the body raised has been caught."""
+        error = self.error
+        assert error is not None  # noqa: S101 - `caught` has noted it
+        if isinstance(error, JournalError) or self.journal.is_inherited:
+            self.done = self.propagates = True  # there is nothing to record it in
+            return None
+        if not isinstance(error, Exception):
+            self.done = True
+            return self._ends(CRASHED, self._interruption(error))
+        if retry:
+            return self._fails_for_now(error)
+        self.done = True
+        self.propagates = self.propagates and not self._return_state
+        return self._ends(failed_kind(error), message_of(error), of_exception(error))
+
+    def _interruption(self, error: BaseException) -> str:
+        return interruption(error)
+
+    def _fails_for_now(self, error: Exception) -> Entry:
+        self.delay = self.definition.options.retries.delay(self._retries)
+        self._retries += 1
+        self.error, self.propagates = None, False
+        self.message = message_of(error)
+        kind = AWAITING_RETRY if self.delay else RETRYING
+        self._failure = self._enters((kind, self.message), outcome=of_exception(error))
+        self._told = kind, self._seq  # told when the attempt begins
+        return self._failure
+
+    def _begins_again(self) -> Entry | None:
+        """The attempt after a failed one begins: the failure is committed, and no message promises what never comes."""
+        self._told = None
+        self._retrying()
+        return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
+
+    def due(self) -> Iterator[Any]:
+        """Tell the hooks of the state just recorded; gives the awaitables of async ones, to be awaited in turn."""
+        assert self.kind is not None  # noqa: S101 - a driver asks after a transition
+        if self._told != (self.kind, self._seq):
+            self._told = self.kind, self._seq
+            yield from self._tell(self.kind, self.state())
+
+    def _tell(self, kind: StateKind, state: State[Any]) -> Iterator[Any]:
+        for hook in self.definition.options.hooks.for_state(kind):
+            told = fire(hook, self.definition.owner, self.view(), state)
+            if isawaitable(told):
+                yield told
+
+    def outcome(self) -> Any:
+        """The value, the exception (raised), or either as a `State`. Committed before this is called."""
+        if self.error is not None and (not self._return_state or not isinstance(self.error, Exception)):
+            raise self.error
+        return self.state() if self._return_state else self._value
+
+    def state(self) -> State[Any]:
+        """Where the call stands, with its value or exception."""
+        assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
+        run_id = self.run_key.hex() if self.run_key is not None else None
+        data = self.error if self.error is not None else self._value
+        return State(self.kind, self.message, as_datetime(self.at), run_id, data)

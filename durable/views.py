@@ -1,0 +1,50 @@
+"""What hooks, retry conditions and `durable.runtime` are told about a run: plain facts, named as in Prefect 3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """A task run, as it stands.
+
+    Attributes:
+        id: its id (32 hex digits); short forms of it are shown by ``durable inspect``.
+        name: its name.
+        task_name: its task's name.
+        flow_run_id: id of the flow run it belongs to; None outside any flow.
+        run_count: how often its body has begun, this time included.
+        parameters: its arguments by name, defaults applied.
+        tags: its tags.
+    """
+
+    id: str
+    name: str
+    task_name: str
+    flow_run_id: str | None
+    run_count: int
+    parameters: dict[str, Any] = field(repr=False)
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class FlowRun:
+    """A flow run, as it stands.
+
+    Attributes:
+        id: its id (32 hex digits).
+        name: its name.
+        flow_name: its flow's name.
+        parent_flow_run_id: of a subflow, the flow run it was called in; otherwise None.
+        run_count: how often its body has begun in this process.
+        parameters: its parameters by name, defaults applied.
+    """
+
+    id: str
+    name: str
+    flow_name: str
+    parent_flow_run_id: str | None
+    run_count: int
+    parameters: dict[str, Any] = field(repr=False)

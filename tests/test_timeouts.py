@@ -1,0 +1,216 @@
+"""Timeouts end what they can, say so, and leave nothing behind. The waits in here are of bodies that must not end."""
+
+import asyncio
+import contextvars
+import signal
+import threading
+import time
+
+import pytest
+from scripts import query
+
+import durable
+from durable import ConfigurationError, FlowRunTimeoutError, TaskRunTimeoutError, flow, task
+
+SHORT = 0.05  # seconds a body gets
+LONG = 30.0  # seconds it would take
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "runs.db"
+    durable.close_journals()
+
+
+def states(journal, kind="task run"):
+    rows = query(journal, "SELECT state, message FROM states WHERE run_kind = ? ORDER BY run_row, seq", kind)
+    return [tuple(row) for row in rows]
+
+
+LATE = ("TimedOut", f"TaskRunTimeoutError: Task run exceeded timeout of {SHORT} second(s)")
+
+
+def test_a_blocking_call_on_the_main_thread_is_ended(journal):
+    @task(timeout_seconds=SHORT)
+    def step():
+        time.sleep(LONG)
+
+    with pytest.raises(TaskRunTimeoutError, match=f"exceeded timeout of {SHORT} second"):
+        step()
+    assert states(journal) == [("Running", None), LATE]
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_python_code_on_another_thread_is_ended(journal):
+    @task(timeout_seconds=SHORT)
+    def step():
+        end = time.monotonic() + LONG
+        while time.monotonic() < end:
+            pass
+
+    caught = []
+
+    def work():
+        try:
+            step()
+        except TaskRunTimeoutError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(LONG)
+    assert len(caught) == 1
+    assert states(journal) == [("Running", None), LATE]
+
+
+def test_a_coroutine_is_ended_at_its_await(journal):
+    @task(timeout_seconds=SHORT)
+    async def step():
+        await asyncio.sleep(LONG)
+
+    async def main():
+        with pytest.raises(TaskRunTimeoutError):
+            await step()
+        # The cancellation that ended it is spent.
+        await asyncio.sleep(0)
+        return 1
+
+    assert asyncio.run(main()) == 1
+    assert states(journal) == [("Running", None), LATE]
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_flow_is_ended_with_what_it_was_doing(colour, journal):
+    if colour == "sync":
+
+        @task
+        def step():
+            time.sleep(LONG)
+
+        @flow(timeout_seconds=SHORT)
+        def job():
+            step()
+
+        call = job
+    else:
+
+        @task
+        async def step_async():
+            await asyncio.sleep(LONG)
+
+        @flow(timeout_seconds=SHORT)
+        async def job_async():
+            await step_async()
+
+        call = lambda: asyncio.run(job_async())
+    with pytest.raises(FlowRunTimeoutError):
+        call()
+    assert [name for name, _ in states(journal, "flow run")] == ["Running", "TimedOut"]
+    # The task did not exceed a limit of its own: it was cut off, and runs again on resume.
+    assert [name for name, _ in states(journal)] == ["Running", "Crashed"]
+
+
+def test_the_inner_and_the_outer_limit_each_end_their_own(journal):
+    @task(timeout_seconds=SHORT)
+    def short():
+        time.sleep(LONG)
+
+    @task(timeout_seconds=LONG)
+    def long():
+        try:
+            short()
+        except TaskRunTimeoutError:
+            return "went on"
+
+    assert long() == "went on"
+    assert sorted(name for name, _ in states(journal)) == ["Completed", "Running", "Running", "TimedOut"]
+
+
+def test_the_outer_limit_holds_while_an_inner_one_is_counted(journal):
+    @task(timeout_seconds=LONG)
+    def inner():
+        time.sleep(LONG)
+
+    @task(timeout_seconds=SHORT)
+    def outer():
+        inner()
+
+    with pytest.raises(TaskRunTimeoutError, match=str(SHORT)):
+        outer()
+
+
+def test_a_timeout_is_retried_like_any_failure(journal):
+    attempts = []
+
+    @task(timeout_seconds=SHORT, retries=1)
+    def step():
+        attempts.append(1)
+        if len(attempts) == 1:
+            time.sleep(LONG)
+        return len(attempts)
+
+    assert step() == 2
+    assert [name for name, _ in states(journal)] == ["Running", "Retrying", "Completed"]
+
+
+def test_what_swallows_exceptions_is_ended_all_the_same(journal):
+    @task(timeout_seconds=SHORT)
+    def step():
+        while True:
+            try:
+                time.sleep(LONG)
+            except Exception:
+                continue
+
+    with pytest.raises(TaskRunTimeoutError):
+        step()
+
+
+def test_a_timeout_error_of_the_bodys_own_is_timed_out_too(journal):
+    @task
+    def step():
+        raise TimeoutError("the server's")
+
+    with pytest.raises(TimeoutError, match="the server's"):
+        step()
+    assert [name for name, _ in states(journal)] == ["Running", "TimedOut"]
+
+
+def test_a_body_that_is_in_time_leaves_nothing_behind(journal):
+    @task(timeout_seconds=LONG)
+    def step():
+        return 1
+
+    before = threading.active_count()
+    assert step() == 1
+    assert contextvars.copy_context().run(step) == 1
+    assert threading.active_count() == before
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+
+
+def test_a_programs_own_alarm_is_left_alone(journal):
+    rang = []
+
+    @task(timeout_seconds=SHORT)
+    def step():
+        end = time.monotonic() + LONG
+        while time.monotonic() < end:
+            pass
+
+    before = signal.signal(signal.SIGALRM, lambda *_: rang.append(1))
+    try:
+        with pytest.raises(TaskRunTimeoutError):
+            step()
+        signal.raise_signal(signal.SIGALRM)
+        assert rang == [1]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("kind", [task, flow])
+@pytest.mark.parametrize("value", [0, -1, "1", True, float("nan")])
+def test_a_limit_that_cannot_be_meant_is_refused(kind, value):
+    with pytest.raises(ConfigurationError, match="timeout_seconds"):
+        kind(timeout_seconds=value)(lambda: None)
