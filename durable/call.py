@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from durable.clock import clock
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError
 from durable.execution import SLOTS, Execution
@@ -45,7 +46,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.views import TaskRun
+from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 
@@ -87,7 +88,7 @@ class Call(Execution, Scope):
         parent, policy = self._parent, self.definition.policy
         if not (parent.has_history or policy.is_memo or policy.extras):
             return None
-        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable))
+        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable, self._context))
         self._cache_key = known.cache_key
         if known.record is not None:
             self._record, self.row, self.kind, self._seq = (
@@ -152,7 +153,7 @@ class Call(Execution, Scope):
             except NotSerializable as error:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
-            outcome = Outcome(format_, payload, self._cache_key)
+            outcome = Outcome(format_, payload, self._cache_key, self._expiry())
         self._value = value
         return self._ends(COMPLETED, None, outcome)
 
@@ -166,6 +167,14 @@ class Call(Execution, Scope):
     def run_key(self) -> bytes:
         """The task run's id (16 bytes)."""
         return self.key
+
+    def _expiry(self) -> int | None:
+        seconds = self.definition.options.cache_expiration
+        return None if seconds is None else clock().now() + round(seconds * 1_000_000)
+
+    def _context(self) -> TaskRunContext:
+        view = self.view()
+        return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 
     def view(self) -> TaskRun:
         """The task run, as users are told of it."""

@@ -73,6 +73,8 @@ class TaskOptions:
     result_serializer: Serializer = "durable"
     timeout: float | None = None
     hooks: Hooks = NO_HOOKS
+    cache_expiration: float | None = None
+    refresh_cache: bool = False
 
 
 def task_options(
@@ -84,6 +86,8 @@ def task_options(
     on_interrupt: Any,
     result_serializer: Any,
     timeout_seconds: Any,
+    cache_expiration: Any,
+    refresh_cache: Any,
 ) -> TaskOptions:
     """Check a task's options.
 
@@ -97,10 +101,12 @@ def task_options(
     return TaskOptions(
         retries=retries,
         hooks=hooks,
-        persist_result=_flag(where, "persist_result", persist_result),
+        persist_result=_flag(where, "persist_result", persist_result, default=True),
         on_interrupt=_choice(where, "on_interrupt", on_interrupt, ("retry", "fail")),
         result_serializer=_choice(where, "result_serializer", result_serializer, ("durable", "pickle")),
-        timeout=_timeout(where, timeout_seconds),
+        timeout=_seconds(where, "timeout_seconds", timeout_seconds),
+        cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
+        refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
     )
 
 
@@ -146,7 +152,7 @@ def flow_options(
         journal=path_option(where, "journal", journal),
         retries=retries,
         hooks=hooks,
-        timeout=_timeout(where, timeout_seconds),
+        timeout=_seconds(where, "timeout_seconds", timeout_seconds),
     )
 
 
@@ -193,21 +199,21 @@ def tags_option(where: str, value: Any) -> frozenset[str]:
     return tags
 
 
-def _timeout(where: str, value: Any) -> float | None:
-    if value is None:
+def _seconds(where: str, option: str, value: Any) -> float | None:
+    """A time: seconds above 0 or a timedelta; None for no limit."""
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
         return None
-    if isinstance(value, timedelta):
-        value = value.total_seconds()
-    if not is_number(value) or value <= 0:
+    if not is_number(seconds) or seconds <= 0:
         raise ConfigurationError(
-            f"{where}: timeout_seconds={value!r}: expected seconds (a number above 0); None for no limit"
+            f"{where}: {option}={value!r}: expected seconds (a number above 0) or a timedelta; None for no limit"
         )
-    return float(value)
+    return float(seconds)
 
 
-def _flag(where: str, option: str, value: Any) -> bool:
+def _flag(where: str, option: str, value: Any, *, default: bool) -> bool:
     if value is None:
-        return True
+        return default
     if type(value) is not bool:
         raise ConfigurationError(f"{where}: {option}={value!r}: expected True or False")
     return value

@@ -12,13 +12,14 @@ Two kinds, which Prefect does not tell apart:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 from durable.errors import ConfigurationError
 from durable.keys import digest
 
-_ORDER: Final = ("inputs", "task_source", "run_id", "flow_parameters")
+_ORDER: Final = ("inputs", "task_source", "run_id", "flow_parameters", "key_fn")
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,17 @@ class CachePolicy:
     components: frozenset[str] = frozenset()
     excluded: frozenset[str] = frozenset()
     checkpoint: bool = False
+    key_fn: Callable[..., str | None] | None = None
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         """What must agree for both. A policy that contains DEFAULT stays a checkpoint; adding NONE changes nothing."""
         if not isinstance(other, CachePolicy):
             return NotImplemented
         return CachePolicy(
-            self.components | other.components, self.excluded | other.excluded, self.checkpoint or other.checkpoint
+            self.components | other.components,
+            self.excluded | other.excluded,
+            self.checkpoint or other.checkpoint,
+            self.key_fn or other.key_fn,
         )
 
     def __sub__(self, argument: str) -> CachePolicy:
@@ -56,7 +61,12 @@ class CachePolicy:
     @property
     def extras(self) -> frozenset[str]:
         """What must agree beyond being the same call of the same run."""
-        return self.components - {"inputs", "run_id"}
+        return self.components - {"inputs", "run_id", "key_fn"}
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether the arguments take part in the cache key."""
+        return "inputs" in self.components
 
     @property
     def needs_source(self) -> bool:
@@ -64,7 +74,13 @@ class CachePolicy:
         return "task_source" in self.components
 
     def key(
-        self, task: bytes, inputs: bytes, source: bytes | None, run: bytes | None, flow_parameters: bytes | None
+        self,
+        task: bytes,
+        inputs: bytes,
+        source: bytes | None,
+        run: bytes | None,
+        flow_parameters: bytes | None,
+        custom: str | None = None,
     ) -> bytes | None:
         """The cache key (16 bytes) of one call, or None where the policy asks for what the call does not have.
 
@@ -74,8 +90,15 @@ class CachePolicy:
             source: digest of the task's source fingerprint.
             run: id of the flow run, None outside of one.
             flow_parameters: digest of the flow run's parameters, None outside of one.
+            custom: what `key_fn` gave.
         """
-        facts = {"inputs": inputs, "task_source": source, "run_id": run, "flow_parameters": flow_parameters}
+        facts = {
+            "inputs": inputs,
+            "task_source": source,
+            "run_id": run,
+            "flow_parameters": flow_parameters,
+            "key_fn": custom,
+        }
         components = self.extras if self.checkpoint else self.components
         if not components or any(facts[name] is None for name in components):
             return None
@@ -96,3 +119,8 @@ FLOW_PARAMETERS: Final = CachePolicy(frozenset({"flow_parameters"}))
 NONE: Final = CachePolicy()
 NO_CACHE: Final = NONE  # Prefect's other name for it
 DEFAULT: Final = CachePolicy(frozenset({"inputs", "run_id"}), checkpoint=True)
+
+
+def key_function(function: Callable[..., str | None]) -> CachePolicy:
+    """A memo whose key is what `function` gives for ``(context, parameters)``; None is never a hit."""
+    return CachePolicy(frozenset({"key_fn"}), key_fn=function)

@@ -11,6 +11,7 @@ The rules are contract 3, 5, 6 and 7 of the design; each has its place here and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from durable.clock import as_datetime, clock
@@ -22,6 +23,7 @@ from durable.outcomes import restore
 from durable.runs import Scope
 from durable.settings import interrupted_may_run
 from durable.states import AWAITING_RETRY, NOT_READY, PENDING, StateType
+from durable.views import TaskRunContext
 
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
@@ -49,13 +51,23 @@ class Known(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A call: of what, made where, its identity, its canonical arguments and those that count by their type only."""
+    """A call.
+
+    Attributes:
+        definition: of what.
+        scope: made where.
+        key: its identity.
+        inputs: its canonical arguments.
+        unhashable: those that count by their type only.
+        context: gives what a cache_key_fn is handed.
+    """
 
     definition: TaskDefinition
     scope: Scope
     key: bytes
     inputs: bytes
     unhashable: tuple[str, ...]
+    context: Callable[[], TaskRunContext]
 
 
 def recall(asked: Asked) -> Known:
@@ -70,7 +82,9 @@ def recall(asked: Asked) -> Known:
     key = _cache_key(asked) if policy.is_memo or policy.extras else None
     if record is not None:
         return _own(asked, record, key)
-    return _memo(asked, key) if policy.is_memo and key is not None else Known(cache_key=key)
+    if not policy.is_memo or key is None or asked.definition.options.refresh_cache:
+        return Known(cache_key=key)
+    return _memo(asked, key)
 
 
 def recorded_source(journal: Journal, record: TaskRecord) -> int:
@@ -118,7 +132,7 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
 def _memo(asked: Asked, cache_key: bytes) -> Known:
     journal, found = asked.scope.journal, asked.scope.journal.find_cached(cache_key)
     # The arguments are compared whole: a digest alone could meet another's.
-    if found is None or found.inputs != asked.inputs:
+    if found is None or (asked.definition.policy.needs_inputs and found.inputs != asked.inputs):
         return Known(cache_key=cache_key)
     if found.expires_at is not None and found.expires_at <= clock().now():
         return Known(cache_key=cache_key)
@@ -131,13 +145,29 @@ def _memo(asked: Asked, cache_key: bytes) -> Known:
 
 
 def _cache_key(asked: Asked) -> bytes | None:
-    definition, run = asked.definition, asked.scope.flow_run
-    if asked.unhashable and definition.policy.is_memo:
+    definition, run, policy = asked.definition, asked.scope.flow_run, asked.definition.policy
+    if asked.unhashable and policy.is_memo and policy.needs_inputs:
         return None
-    return definition.policy.key(
+    return policy.key(
         definition.key,
         asked.inputs,
-        definition.source.digest if definition.policy.needs_source else None,
+        definition.source.digest if policy.needs_source else None,
         run.key if run is not None else None,
         run.parameters if run is not None else None,
+        _custom_key(asked, policy.key_fn) if policy.key_fn is not None else None,
     )
+
+
+def _custom_key(asked: Asked, key_fn: Callable[..., Any]) -> str | None:
+    context = asked.context()
+    try:
+        key = key_fn(context, context.parameters)
+    except Exception:  # noqa: BLE001 - what a user's function raises is logged, whatever it is
+        task_log.exception(
+            "%s: its cache_key_fn raised; the task runs, and its result is no memo", asked.definition.where
+        )
+        return None
+    if key is not None and not isinstance(key, str):
+        task_log.error("%s: its cache_key_fn gave %r, no str; the task runs", asked.definition.where, key)
+        return None
+    return key

@@ -12,16 +12,18 @@ from durable.definitions import TaskDefinition
 from durable.drivers import drive, drive_async
 from durable.errors import ConfigurationError
 from durable.journal import open_journal
-from durable.logs import show_by_default
+from durable.keys import digest
+from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
-from durable.policies import DEFAULT, CachePolicy
+from durable.policies import DEFAULT, CachePolicy, key_function
 from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
 from durable.runs import current, standalone
 from durable.settings import durability, journal_path
 from durable.states import State
+from durable.views import TaskRunContext
 
-__all__ = ["Task", "exponential_backoff", "task"]
+__all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -56,13 +58,22 @@ class Task(Decorated[P, R, TaskDefinition]):
             "persist_result",
             "on_interrupt",
             "cache_policy",
+            "cache_key_fn",
+            "cache_expiration",
+            "refresh_cache",
             "result_serializer",
             "timeout_seconds",
         }
     )
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> TaskDefinition:
-        policy = options.get("cache_policy")
+        policy, key_fn = options.get("cache_policy"), options.get("cache_key_fn")
+        if key_fn is not None:
+            if not callable(key_fn):
+                raise ConfigurationError(f"{at}: cache_key_fn={key_fn!r}: expected a callable of (context, parameters)")
+            if policy is not None:
+                root_log.warning("%s: both cache_policy and cache_key_fn are given; cache_key_fn decides", at)
+            policy = key_function(key_fn)
         if policy is not None and not isinstance(policy, CachePolicy):
             raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
         return TaskDefinition(
@@ -84,6 +95,8 @@ class Task(Decorated[P, R, TaskDefinition]):
                 on_interrupt=options.get("on_interrupt"),
                 result_serializer=options.get("result_serializer"),
                 timeout_seconds=options.get("timeout_seconds"),
+                cache_expiration=options.get("cache_expiration"),
+                refresh_cache=options.get("refresh_cache"),
             ),
             DEFAULT if policy is None else policy,
         )
@@ -138,6 +151,20 @@ class Task(Decorated[P, R, TaskDefinition]):
         return made
 
 
+def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str | None:
+    """A ``cache_key_fn`` that makes a memo of a task's arguments, across runs. Borrowed from Prefect 3.
+
+    Args:
+        context: of the call.
+        arguments: its arguments by name; their canonical form is in `context`.
+
+    Returns:
+        The key; None where an argument has no canonical form, so that the call is never a hit.
+    """
+    del arguments
+    return None if context.unhashable else digest("task_input_hash", context.inputs).hex()
+
+
 @overload
 def task(fn: Callable[P, R], /) -> Task[P, R]: ...
 @overload
@@ -157,6 +184,9 @@ def task(
     persist_result: bool | None = None,
     on_interrupt: OnInterrupt = "retry",
     cache_policy: CachePolicy | None = None,
+    cache_key_fn: Callable[..., str | None] | None = None,
+    cache_expiration: float | timedelta | None = None,
+    refresh_cache: bool | None = None,
     result_serializer: Serializer = "durable",
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Any = None, /, **options: Any) -> Any:
@@ -185,6 +215,11 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         on_interrupt: ``"fail"``: if the process dies while the task runs, a resume raises `TaskInterrupted` instead of
             running it again.
         cache_policy: what must agree for a recorded result to be used; `DEFAULT` (a checkpoint) by default.
+        cache_key_fn: ``(context, parameters) -> str | None`` instead of a policy: any completed, unexpired run of the
+            task with the same key is a hit, across runs; None is none. See `task_input_hash`.
+        cache_expiration: how long (seconds or timedelta) a result may be a memo's hit; for ever by default. A resumed
+            run keeps its own results whatever their age.
+        refresh_cache: True looks no memo up, and records a new result under the key.
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
 
     Raises:

@@ -21,7 +21,8 @@ register task
 """.split()
 OPTIONS = {
     "task": "name description tags retries retry_delay_seconds retry_jitter_factor retry_condition_fn timeout_seconds "
-    "on_running on_completion on_failure persist_result on_interrupt cache_policy result_serializer",
+    "on_running on_completion on_failure persist_result on_interrupt cache_policy cache_key_fn "
+    "cache_expiration refresh_cache result_serializer",
     "flow": "name description resume resume_within idempotency_key journal retries retry_delay_seconds timeout_seconds "
     "on_running on_completion on_failure on_cancellation on_crashed",
 }
