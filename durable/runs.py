@@ -22,6 +22,7 @@ from durable.journal import Journal, TaskRecord
 from durable.logs import name_records_by
 
 _WINDOW: Final = 500  # records read ahead at a time
+_making: Final = threading.Lock()
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
@@ -37,9 +38,9 @@ class Scope:
         self.row: int | None = None  # of the task run; None in a flow run's own scope
         self.mark = 0
         self.has_history = False
-        self._seen: set[int] | None = None
-        self._counts: dict[int, int] = {}
-        self._lock: threading.Lock | None = None
+        self._seen: set[int]
+        self._counts: dict[int, int]
+        self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none
 
     @property
     def name(self) -> str:
@@ -48,24 +49,29 @@ class Scope:
 
     def open(self) -> None:
         """Begin an execution: no call has been made in it yet."""
-        self._seen = None
-        self._counts = {}
+        self._lock = None
 
     def identify(self, callee: bytes, inputs: bytes) -> tuple[bytes, int]:
         """The identity (16 bytes) of a call made here now, and how many equal ones there are with it."""
         base = xxh3_128_digest(self.key + callee + inputs)
         short = int.from_bytes(base[:8], "little")  # 64 bits: a set of a million costs 60 MB, not 150
-        seen = self._seen
-        if seen is None:
-            self._lock = threading.Lock()
-            seen = self._seen = set()
-        assert self._lock is not None  # noqa: S101 - for mypy; set above with _seen
-        with self._lock:
+        if self._lock is None:
+            self._make_counters()
+        seen, lock = self._seen, self._lock
+        assert lock is not None  # noqa: S101 - for mypy; just made
+        with lock:
             if short not in seen:
                 seen.add(short)
                 return base, 1
             occurrence = self._counts[short] = self._counts.get(short, 1) + 1
         return xxh3_128_digest(base + occurrence.to_bytes(8, "little")), occurrence
+
+    def _make_counters(self) -> None:
+        # Threads that call at once must not each make their own. The lock comes last: it says that the rest is there.
+        with _making:
+            if self._lock is None:
+                self._seen, self._counts = set(), {}
+                self._lock = threading.Lock()
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of the call with this identity, if this scope has a history."""

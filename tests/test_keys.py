@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -335,3 +336,25 @@ def test_tasks_and_flows_have_the_keys_of_their_functions():
     function = f"{__name__}:test_tasks_and_flows_have_the_keys_of_their_functions.<locals>."
     assert load.definition.key == task_key("Load", function + "load", frozenset("ab"))
     assert nightly_etl.definition.key == flow_key("nightly-etl", function + "nightly_etl")
+
+
+def test_threads_that_call_at_once_are_numbered_apart():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(200):
+            scope, barrier = Scope(b"\0" * 16, None, None), threading.Barrier(4)
+            found = []
+
+            def call(scope=scope, barrier=barrier, found=found):
+                barrier.wait()
+                found.append(scope.identify(b"\1" * 16, b"\x80")[1])
+
+            threads = [threading.Thread(target=call) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sorted(found) == [1, 2, 3, 4]
+    finally:
+        sys.setswitchinterval(before)
