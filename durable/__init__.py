@@ -4,6 +4,7 @@ Every task state and result is appended to one local SQLite file, the journal. W
 command again. ``durable inspect runs.db`` shows what happened.
 """
 
+from durable import runtime
 from durable.codec import register
 from durable.errors import (
     CodecError,
@@ -34,8 +35,10 @@ from durable.errors import (
 )
 from durable.flows import Flow, flow
 from durable.journal import close_journals
+from durable.output import get_run_logger
 from durable.settings import configure
 from durable.states import State, StateType
+from durable.tagging import tags
 from durable.tasks import Task, task
 from durable.version import __version__
 
@@ -73,6 +76,9 @@ __all__ = [
     "close_journals",
     "configure",
     "flow",
+    "get_run_logger",
     "register",
+    "runtime",
+    "tags",
     "task",
 ]

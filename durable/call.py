@@ -54,7 +54,7 @@ _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 class Call(Execution, Scope):
     """One call of a task; also the scope of the calls its body makes. Attributes as in `Execution`."""
 
-    __slots__ = (*SLOTS, "_begun", "_cache_key", "_inputs", "_occurrence", "_parent", "_record", "_unhashable")
+    __slots__ = (*SLOTS, "_begun", "_cache_key", "_inputs", "_name", "_occurrence", "_parent", "_record", "_unhashable")
 
     late = TaskRunTimeoutError
     noun = "Task run"
@@ -76,7 +76,10 @@ class Call(Execution, Scope):
         Scope.__init__(self, key, parent.flow_run, journal)
         self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark
+        log_prints = definition.options.log_prints
+        self.log_prints = parent.log_prints if log_prints is None else log_prints
         self._parent = parent
+        self._name: str | None = None
         self._record: TaskRecord | None = None
         self._begun: Entry | None = None
         self._cache_key: bytes | None = None
@@ -116,6 +119,8 @@ class Call(Execution, Scope):
         if self._record is None:
             flow_run = self.flow_run
             self.kind = RUNNING
+            label = self._label(self, self.definition.tags)
+            self._name = label.name
             self._begun = self.journal.task_run_begins(
                 self.key,
                 self.definition.row(self.journal),
@@ -124,7 +129,9 @@ class Call(Execution, Scope):
                 RUNNING,
                 self._occurrence,
                 self._inputs,
+                label,
             )
+            self.at = self._begun.at
             return self._begun
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
@@ -186,7 +193,7 @@ class Call(Execution, Scope):
             flow_run_id=self.flow_run.key.hex() if self.flow_run is not None else None,
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
-            tags=self.definition.tags,
+            tags=self.definition.tags | self._tags,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
@@ -198,8 +205,8 @@ class Call(Execution, Scope):
 
     @property
     def name(self) -> str:
-        """How people call this task run: the task's name and three digits of its id, as in Prefect 3."""
-        return f"{self.definition.name}-{self.key.hex()[:3]}"
+        """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
+        return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
 
     def _is_cached(self, result_id: int) -> Entry:
         flow_run = self.flow_run
@@ -211,6 +218,7 @@ class Call(Execution, Scope):
             self._parent.row,
             self._occurrence,
             self._inputs,
+            self._label(self, self.definition.tags),
             result_id,
         )
         self.at = entry.at

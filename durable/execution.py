@@ -7,6 +7,7 @@ kinds, which declare `SLOTS` and call `_prepare` first: a `Call` is also a `Scop
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
@@ -15,18 +16,23 @@ from typing import Any, ClassVar, Final
 from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
 from durable.errors import JournalError
-from durable.journal import Entry, Journal, Outcome
+from durable.journal import Entry, Journal, Label, Outcome
 from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
+from durable.output import printing
+from durable.runnames import rendered
 from durable.runs import Scope, current
 from durable.states import AWAITING_RETRY, CRASHED, RETRYING, State, StateKind
+from durable.tagging import current_tags
 from durable.timeouts import Limit
 
 SLOTS: Final = (
     "_failure",
     "_limit",
+    "_printing",
     "_retries",
     "_return_state",
     "_seq",
+    "_tags",
     "_token",
     "_told",
     "_value",
@@ -42,6 +48,9 @@ SLOTS: Final = (
     "message",
     "propagates",
 )
+
+
+NO_LABEL: Final = Label()
 
 
 class Execution:
@@ -75,6 +84,8 @@ class Execution:
     propagates: bool
     _failure: Entry | None
     _limit: Limit | None
+    _printing: bool
+    _tags: frozenset[str]
     _retries: int
     _return_state: bool
     _seq: int
@@ -97,6 +108,8 @@ class Execution:
         self._return_state = return_state
         self._failure = None
         self._limit = None
+        self._printing = False
+        self._tags = current_tags.get()
         self._retries = 0
         self._seq = 0
         self._token = None
@@ -126,9 +139,25 @@ class Execution:
 
     # What a driver calls.
 
-    def _enter(self, scope: Scope | None) -> None:
+    def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
+        """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
+        maker, extra = self.definition.options.run_name, self._tags - own_tags
+        if maker is None and not extra:
+            return NO_LABEL
+        token = current.set(scope)
+        try:
+            parameters = self.definition.parameters_of(self.args, self.kwargs)
+            name = None if maker is None else rendered(self.definition.where, maker, parameters)
+        finally:
+            current.reset(token)
+        return Label(name, json.dumps(sorted(extra)) if extra else None)
+
+    def _enter(self, scope: Scope) -> None:
         """The body begins: calls made from here on are made in `scope`, and its time is counted."""
         self._token = current.set(scope)
+        if scope.log_prints:
+            self._printing = True
+            printing.begin()
         seconds = self.definition.options.timeout
         if seconds is not None:
             self._limit = Limit(seconds)
@@ -138,6 +167,9 @@ class Execution:
         """The body has ended. May be called again, should a signal handler have raised in here."""
         if self._limit is not None:
             self._limit.stop()
+        if self._printing:
+            self._printing = False
+            printing.end()
         if self._token is not None:
             token, self._token = self._token, None
             current.reset(token)

@@ -127,6 +127,7 @@ class FlowCall(Execution):
         """The body begins: calls made from here on belong to this run, and signals are watched."""
         if self._is_root:
             self._interrupts.watch(_canceller() if self.definition.is_async else None)
+        assert self.run is not None  # noqa: S101 - replay has settled it
         self._enter(self.run)
 
     def leave(self) -> None:
@@ -180,6 +181,7 @@ class FlowCall(Execution):
             parent_flow_run_id=parent.key.hex() if parent is not None else None,
             run_count=self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
+            tags=self._tags,
         )
 
     # How it goes on.
@@ -213,6 +215,9 @@ class FlowCall(Execution):
         if self._identity is None:
             self._lock = RunLock(self.journal.path, key)
             self._lock.acquire()
+        self.kind, self._key = RUNNING, key
+        run = self._becomes(key, 0)
+        label = self._label(run, frozenset())
         flow_run = parent.flow_run if parent is not None else None
         entry = self.journal.flow_run_begins(
             key,
@@ -222,17 +227,25 @@ class FlowCall(Execution):
             self._parameters,
             self._parameters_digest,
             self.definition.options.idempotency_key,
+            label,
         )
         self.journal.commit(entry)
         record = self.journal.find_flow_run(key)
         if record is None:
             self.close()
             return False
-        self.kind, self._key = RUNNING, key
-        self.run = FlowRun(self.journal, key, record.id, self.definition.name, self._parameters_digest)
-        self.run.mark = parent.mark if parent is not None else 0
-        self._log("Beginning flow run %s", self.run.name)
+        run.id, run.own_name = record.id, label.name
+        run.mark = parent.mark if parent is not None else 0
+        self._log("Beginning flow run %s", run.name)
         return True
+
+    def _becomes(self, key: bytes, row: int) -> FlowRun:
+        """The call executes that run."""
+        run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest)
+        own, parent = self.definition.options.log_prints, self._parent
+        run.log_prints = own if own is not None else parent is not None and parent.log_prints
+        run.describe = self.view
+        return run
 
     def _give_recorded(self, record: FlowRecord) -> bool:
         """Give the run's recorded end, if it has one that counts."""
@@ -252,7 +265,8 @@ class FlowCall(Execution):
 
     def _take_over(self, record: FlowRecord) -> Entry:
         """Continue a run that did not complete."""
-        run = self.run = FlowRun(self.journal, record.key, record.id, self.definition.name, self._parameters_digest)
+        run = self._becomes(record.key, record.id)
+        run.own_name = record.name
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()

@@ -48,6 +48,8 @@ class Flow(Decorated[P, R, FlowDefinition]):
             "retries",
             "retry_delay_seconds",
             "timeout_seconds",
+            "flow_run_name",
+            "log_prints",
             "on_running",
             "on_completion",
             "on_failure",
@@ -70,6 +72,8 @@ class Flow(Decorated[P, R, FlowDefinition]):
                 retries=checked_retries(at, retries=options.get("retries"), delays=options.get("retry_delay_seconds")),
                 hooks=self._hooks(at, options),
                 timeout_seconds=options.get("timeout_seconds"),
+                flow_run_name=options.get("flow_run_name"),
+                log_prints=options.get("log_prints"),
             ),
         )
 
@@ -136,6 +140,7 @@ def flow(
     *,
     name: str | None = None,
     description: str | None = None,
+    flow_run_name: str | Callable[..., str] | None = None,
     resume: Resume = "auto",
     resume_within: float | timedelta = DEFAULT_RESUME_WITHIN,
     idempotency_key: str | None = None,
@@ -148,6 +153,7 @@ def flow(
     on_failure: Iterable[Callable[..., Any]] | None = None,
     on_cancellation: Iterable[Callable[..., Any]] | None = None,
     on_crashed: Iterable[Callable[..., Any]] | None = None,
+    log_prints: bool | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
@@ -157,6 +163,8 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         name: the flow's name; by default the function's, with ``-`` for ``_``. With the function's qualified name it
             identifies the flow.
         description: the function's docstring by default.
+        flow_run_name: the name of each run: a template such as ``"etl-{day}"`` for the parameters, or a callable that
+            gives a str (given them as ``parameters``, if it has an argument of that name).
         resume: ``"auto"`` continues an unfinished run, ``"never"`` always begins a new one, ``"require"`` refuses to
             begin one. ``DURABLE_RESUME`` overrides the first two.
         resume_within: how old (seconds or timedelta) the last record of a run may be for it to be continued by itself;
@@ -175,6 +183,7 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         on_failure: hooks, called when it has finally failed.
         on_cancellation: hooks, called when it was cancelled.
         on_crashed: hooks, called when it was interrupted, and when the run of a dead process is taken over.
+        log_prints: True logs what the body and its tasks print; False by default.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

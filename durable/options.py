@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Literal
 
+from durable import runnames
 from durable.errors import ConfigurationError
 from durable.retries import NO_RETRIES, Retries, is_number
+from durable.runnames import Maker
 from durable.states import StateKind, StateType
 
 OnInterrupt = Literal["retry", "fail"]
@@ -75,6 +77,8 @@ class TaskOptions:
     hooks: Hooks = NO_HOOKS
     cache_expiration: float | None = None
     refresh_cache: bool = False
+    run_name: Maker | None = None
+    log_prints: bool | None = None
 
 
 def task_options(
@@ -88,6 +92,8 @@ def task_options(
     timeout_seconds: Any,
     cache_expiration: Any,
     refresh_cache: Any,
+    task_run_name: Any,
+    log_prints: Any,
 ) -> TaskOptions:
     """Check a task's options.
 
@@ -107,6 +113,8 @@ def task_options(
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
         refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
+        run_name=runnames.checked(where, "task_run_name", task_run_name),
+        log_prints=_optional_flag(where, "log_prints", log_prints),
     )
 
 
@@ -121,6 +129,8 @@ class FlowOptions:
     retries: Retries = NO_RETRIES
     hooks: Hooks = NO_HOOKS
     timeout: float | None = None
+    run_name: Maker | None = None
+    log_prints: bool | None = None
 
 
 def flow_options(
@@ -133,6 +143,8 @@ def flow_options(
     retries: Retries,
     hooks: Hooks,
     timeout_seconds: Any,
+    flow_run_name: Any,
+    log_prints: Any,
 ) -> FlowOptions:
     """Check a flow's options; arguments and errors as in `task_options`."""
     if resume_within is None:
@@ -153,6 +165,8 @@ def flow_options(
         retries=retries,
         hooks=hooks,
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
+        run_name=runnames.checked(where, "flow_run_name", flow_run_name),
+        log_prints=_optional_flag(where, "log_prints", log_prints),
     )
 
 
@@ -209,6 +223,10 @@ def _seconds(where: str, option: str, value: Any) -> float | None:
             f"{where}: {option}={value!r}: expected seconds (a number above 0) or a timedelta; None for no limit"
         )
     return float(seconds)
+
+
+def _optional_flag(where: str, option: str, value: Any) -> bool | None:
+    return None if value is None else _flag(where, option, value, default=False)
 
 
 def _flag(where: str, option: str, value: Any, *, default: bool) -> bool:

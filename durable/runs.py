@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Final
+from typing import Any, Final
 
 from xxhash import xxh3_128_digest
 
@@ -29,7 +30,7 @@ _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the reco
 class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
 
-    __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "mark", "row")
+    __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
 
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
         self.key = key
@@ -38,6 +39,7 @@ class Scope:
         self.row: int | None = None  # of the task run; None in a flow run's own scope
         self.mark = 0
         self.has_history = False
+        self.log_prints = False  # whether what its body prints is logged
         self._seen: set[int]
         self._counts: dict[int, int]
         self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none
@@ -46,6 +48,10 @@ class Scope:
     def name(self) -> str:
         """How people call it."""
         return self.key.hex()[:7]
+
+    def view(self) -> Any:
+        """The run, as users are told of it."""
+        raise NotImplementedError
 
     def open(self) -> None:
         """Begin an execution: no call has been made in it yet."""
@@ -85,9 +91,11 @@ class FlowRun(Scope):
         id: its row.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
+        own_name: its own name, if it was given one.
+        describe: gives it as users are told of it.
     """
 
-    __slots__ = ("_last", "_limit", "_window", "_window_lock", "flow_name", "id", "parameters")
+    __slots__ = ("_last", "_limit", "_window", "_window_lock", "describe", "flow_name", "id", "own_name", "parameters")
 
     def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
         super().__init__(key, None, journal)
@@ -99,11 +107,17 @@ class FlowRun(Scope):
         self._window_lock = threading.Lock()
         self._last = 0
         self._limit = 0
+        self.own_name: str | None = None
+        self.describe: Callable[[], Any] = lambda: None
 
     @property
     def name(self) -> str:
-        """How people call it: the flow's name and the short id."""
-        return f"{self.flow_name} {self.key.hex()[:7]}"
+        """How people call it: its own name, or the flow's name and the short id."""
+        return self.own_name or f"{self.flow_name} {self.key.hex()[:7]}"
+
+    def view(self) -> Any:
+        """The flow run, as users are told of it."""
+        return self.describe()
 
     def has_a_past(self) -> None:
         """The run is executed once more: look its calls up, reading records ahead in the order they were made."""

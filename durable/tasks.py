@@ -63,6 +63,8 @@ class Task(Decorated[P, R, TaskDefinition]):
             "refresh_cache",
             "result_serializer",
             "timeout_seconds",
+            "task_run_name",
+            "log_prints",
         }
     )
 
@@ -97,6 +99,8 @@ class Task(Decorated[P, R, TaskDefinition]):
                 timeout_seconds=options.get("timeout_seconds"),
                 cache_expiration=options.get("cache_expiration"),
                 refresh_cache=options.get("refresh_cache"),
+                task_run_name=options.get("task_run_name"),
+                log_prints=options.get("log_prints"),
             ),
             DEFAULT if policy is None else policy,
         )
@@ -173,6 +177,7 @@ def task(
     name: str | None = None,
     description: str | None = None,
     tags: Iterable[str] | None = None,
+    task_run_name: str | Callable[..., str] | None = None,
     retries: int | None = None,
     retry_delay_seconds: Delays | None = None,
     retry_jitter_factor: float | None = None,
@@ -188,6 +193,7 @@ def task(
     cache_expiration: float | timedelta | None = None,
     refresh_cache: bool | None = None,
     result_serializer: Serializer = "durable",
+    log_prints: bool | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
@@ -197,6 +203,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.
+        task_run_name: the name of each run: a template such as ``"load-{day}"`` for the arguments, or a callable that
+            gives a str (given them as ``parameters``, if it has an argument of that name).
         retries: how often a failed call is tried again (0 by default). Never after an interruption or an error of
             durable's own, such as a result that cannot be recorded.
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
@@ -221,6 +229,7 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             run keeps its own results whatever their age.
         refresh_cache: True looks no memo up, and records a new result under the key.
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
+        log_prints: True logs what the body prints; by default as its flow says.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

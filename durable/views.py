@@ -59,6 +59,7 @@ class FlowRun:
         parent_flow_run_id: of a subflow, the flow run it was called in; otherwise None.
         run_count: how often its body has begun in this process.
         parameters: its parameters by name, defaults applied.
+        tags: those in force where it was called.
     """
 
     id: str
@@ -67,3 +68,4 @@ class FlowRun:
     parent_flow_run_id: str | None
     run_count: int
     parameters: dict[str, Any] = field(repr=False)
+    tags: frozenset[str] = frozenset()

@@ -28,6 +28,8 @@ LAYERS = {
     "states": (0, 1),
     # values
     "retries": (1, 0),
+    "runnames": (1, 0),
+    "tagging": (1, 0),
     "options": (1, 1),
     "callbacks": (1, 0),
     "codec": (1, 0),
@@ -49,6 +51,7 @@ LAYERS = {
     "runs": (3, 1),
     "resume": (3, 1),
     "recall": (3, 2),
+    "output": (3, 2),
     # a call
     "execution": (4, 0),
     "call": (4, 1),

@@ -7,6 +7,7 @@ from durable.journal.records import (
     CachedResult,
     FlowRecord,
     Journal,
+    Label,
     Outcome,
     TaskRecord,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Entry",
     "FlowRecord",
     "Journal",
+    "Label",
     "Outcome",
     "TaskRecord",
     "close_journals",

@@ -53,6 +53,7 @@ class FlowRecord(NamedTuple):
     process_started: int
     message: str | None
     parameters: bytes
+    name: str | None
 
 
 class Outcome(NamedTuple):
@@ -69,6 +70,13 @@ class Outcome(NamedTuple):
     payload: bytes
     cache_key: bytes | None = None
     expires_at: int | None = None
+
+
+class Label(NamedTuple):
+    """What a run goes by beyond its identity: a name of its own, and tags beyond its function's (a JSON array)."""
+
+    name: str | None = None
+    tags: str | None = None
 
 
 class CachedResult(NamedTuple):
@@ -141,21 +149,11 @@ class Journal(Writer):
         parameters: bytes | None,
         digest: bytes,
         idempotency_key: str | None,
+        label: Label,
     ) -> Entry:
         """A new flow run; `parents` are the rows of the flow run and task run it was called in."""
-        row = (
-            key,
-            flow_id,
-            *parents,
-            self.process_id,
-            state.code,
-            clock().now(),
-            parameters,
-            digest,
-            idempotency_key,
-            None,
-        )
-        return Entry(True, (sql.ADD_FLOW_RUN, row))
+        begun = (key, flow_id, *parents, self.process_id, state.code, clock().now())
+        return Entry(True, (sql.ADD_FLOW_RUN, (*begun, parameters, digest, idempotency_key, *label)))
 
     def flow_run_enters(
         self, run: int, seq: int, states: tuple[tuple[StateKind, str | None], ...], outcome: Outcome | None = None
@@ -180,20 +178,12 @@ class Journal(Writer):
         state: StateKind,
         occurrence: int,
         inputs: bytes | None,
+        label: Label,
     ) -> Entry:
         """A new task run: its row, which is its first transition."""
-        row = (
-            key,
-            task_id,
-            flow_run_id,
-            parent_id,
-            self._process_id or self.process_id,
-            state.code,
-            clock().now(),
-            occurrence,
-            inputs,
-        )
-        return Entry(False, (sql.ADD_TASK_RUN, row))
+        process, now = self._process_id or self.process_id, clock().now()
+        row = (key, task_id, flow_run_id, parent_id, process, state.code, now, occurrence, inputs, *label)
+        return Entry(False, (sql.ADD_TASK_RUN, row), at=now)
 
     def task_run_cached(
         self,
@@ -203,11 +193,12 @@ class Journal(Writer):
         parent_id: int | None,
         occurrence: int,
         inputs: bytes | None,
+        label: Label,
         result_id: int,
     ) -> Entry:
         """A new task run that is Cached at once, with the result of another."""
         now, process = clock().now(), self.process_id
-        row = (key, task_id, flow_run_id, parent_id, process, PENDING.code, now, occurrence, inputs)
+        row = (key, task_id, flow_run_id, parent_id, process, PENDING.code, now, occurrence, inputs, *label)
         cached = (CACHED.code, now, process, result_id)
         return Entry(True, (sql.ADD_TASK_RUN, row), (sql.ADD_CACHED_STATE, cached), at=now)
 

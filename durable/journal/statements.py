@@ -21,8 +21,8 @@ FIND_TASK: Final = "SELECT id FROM task WHERE key = ? AND source = ?"
 # A flow run begins. If its idempotency key was just taken by another process, nothing is inserted.
 ADD_FLOW_RUN: Final = """
 INSERT INTO flow_run (key, flow_id, parent_flow_run_id, parent_task_run_id, process_id, state, at, parameters,
-                      parameters_digest, idempotency_key, tags)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+                      parameters_digest, idempotency_key, name, tags)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 # What happens to a flow run next, with or without a result written just before in the same transaction.
 ADD_FLOW_STATE: Final = """
@@ -33,8 +33,8 @@ VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 
 # A task run starts: the row is its first transition.
 ADD_TASK_RUN: Final = """
-INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs, name, tags)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # What happens to a task run next: without a result, with one written just before, with another run's.
 ADD_TASK_STATE: Final = """
@@ -93,7 +93,7 @@ FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 # Where flow runs stand now: by id, by idempotency key, or the unfinished ones of one call, newest first.
 _FLOW_RECORD: Final = """
 SELECT r.id, r.key, r.at, coalesce(s.seq, 0), coalesce(s.state, r.state), coalesce(s.at, r.at), s.result_id,
-       p.pid, p.host, p.started_at, s.message, r.parameters_digest
+       p.pid, p.host, p.started_at, s.message, r.parameters_digest, r.name
 FROM flow_run AS r
 LEFT JOIN flow_run_state AS s
     ON s.flow_run_id = r.id AND s.seq = (SELECT max(seq) FROM flow_run_state WHERE flow_run_id = r.id)
