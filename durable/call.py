@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import Any
 
 from durable.clock import clock
+from durable.codec import canonical_digest_abridged
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError
 from durable.execution import SLOTS, Execution
@@ -73,6 +74,8 @@ class Call(Execution, Scope):
     ) -> None:
         self._inputs, self._unhashable = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
+        if not definition.options.record_inputs:
+            self._inputs = canonical_digest_abridged(self._inputs)
         Scope.__init__(self, key, parent.flow_run, journal)
         self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark

@@ -13,6 +13,7 @@ from typing import Any
 
 from durable import views
 from durable.clock import as_datetime, clock
+from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
 from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal
 from durable.execution import SLOTS, Execution
@@ -93,6 +94,8 @@ class FlowCall(Execution):
         self._is_root = parent is None or parent.flow_run is None
         if parent is not None and not self._is_root and definition.options.idempotency_key is None:
             self._identity, _ = parent.identify(definition.key, self._parameters)
+        if not definition.options.record_inputs:
+            self._parameters = canonical_digest_abridged(self._parameters)
         self.journal = journal
         self.run: FlowRun | None = None
         self._key: bytes | None = None

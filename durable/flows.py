@@ -50,6 +50,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
             "timeout_seconds",
             "flow_run_name",
             "log_prints",
+            "record_inputs",
             "on_running",
             "on_completion",
             "on_failure",
@@ -74,6 +75,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
                 timeout_seconds=options.get("timeout_seconds"),
                 flow_run_name=options.get("flow_run_name"),
                 log_prints=options.get("log_prints"),
+                record_inputs=options.get("record_inputs"),
             ),
         )
 
@@ -154,6 +156,7 @@ def flow(
     on_cancellation: Iterable[Callable[..., Any]] | None = None,
     on_crashed: Iterable[Callable[..., Any]] | None = None,
     log_prints: bool | None = None,
+    record_inputs: bool | None = None,
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
@@ -184,6 +187,8 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         on_cancellation: hooks, called when it was cancelled.
         on_crashed: hooks, called when it was interrupted, and when the run of a dead process is taken over.
         log_prints: True logs what the body and its tasks print; False by default.
+        record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
+            read them there.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

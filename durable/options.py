@@ -79,6 +79,7 @@ class TaskOptions:
     refresh_cache: bool = False
     run_name: Maker | None = None
     log_prints: bool | None = None
+    record_inputs: bool = True
 
 
 def task_options(
@@ -94,6 +95,7 @@ def task_options(
     refresh_cache: Any,
     task_run_name: Any,
     log_prints: Any,
+    record_inputs: Any,
 ) -> TaskOptions:
     """Check a task's options.
 
@@ -115,6 +117,7 @@ def task_options(
         refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
         run_name=runnames.checked(where, "task_run_name", task_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
+        record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
     )
 
 
@@ -131,6 +134,7 @@ class FlowOptions:
     timeout: float | None = None
     run_name: Maker | None = None
     log_prints: bool | None = None
+    record_inputs: bool = True
 
 
 def flow_options(
@@ -145,6 +149,7 @@ def flow_options(
     timeout_seconds: Any,
     flow_run_name: Any,
     log_prints: Any,
+    record_inputs: Any,
 ) -> FlowOptions:
     """Check a flow's options; arguments and errors as in `task_options`."""
     if resume_within is None:
@@ -167,6 +172,7 @@ def flow_options(
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         run_name=runnames.checked(where, "flow_run_name", flow_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
+        record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
     )
 
 

@@ -65,6 +65,7 @@ class Task(Decorated[P, R, TaskDefinition]):
             "timeout_seconds",
             "task_run_name",
             "log_prints",
+            "record_inputs",
         }
     )
 
@@ -101,6 +102,7 @@ class Task(Decorated[P, R, TaskDefinition]):
                 refresh_cache=options.get("refresh_cache"),
                 task_run_name=options.get("task_run_name"),
                 log_prints=options.get("log_prints"),
+                record_inputs=options.get("record_inputs"),
             ),
             DEFAULT if policy is None else policy,
         )
@@ -194,6 +196,7 @@ def task(
     refresh_cache: bool | None = None,
     result_serializer: Serializer = "durable",
     log_prints: bool | None = None,
+    record_inputs: bool | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
@@ -230,6 +233,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         refresh_cache: True looks no memo up, and records a new result under the key.
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
         log_prints: True logs what the body prints; by default as its flow says.
+        record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
+            read them there.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.
