@@ -35,9 +35,9 @@ from durable.errors import JournalBusy, JournalFailed
 from durable.journal import opening
 
 BUSY_SECONDS: Final = 60  # how long the write lock may be somebody else's before JournalBusy
-CHECKPOINT_BYTES: Final = 16 << 20
+CHECKPOINT_BYTES: Final = 32 << 20  # a longer log is read more slowly, a shorter one is moved more often
 _FRAME: Final = 4096 + 24  # a page in the log, with its header
-_FRAMES_A_COMMIT: Final = 5  # b-tree pages a small transaction touches, roughly
+_FRAMES_A_COMMIT: Final = 3  # b-tree pages a small transaction touches, on average
 _BATCH: Final = 1000  # entries in one transaction at most, so that followers do not wait for ever
 
 Statement = tuple[str, tuple[Any, ...]]
