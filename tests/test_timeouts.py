@@ -186,7 +186,7 @@ def test_a_body_that_is_in_time_leaves_nothing_behind(journal):
     before = threading.active_count()
     assert step() == 1
     assert contextvars.copy_context().run(step) == 1
-    assert threading.active_count() == before
+    assert threading.active_count() <= before
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 
