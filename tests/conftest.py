@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, configuration, settings
+from scripts import FakeClock
+
+import durable
+from durable.clock import use_clock
 
 # No deadline: a commit waits for the disk. In CI the examples are the same every time, and nothing is kept.
 settings.register_profile("here", deadline=None)
@@ -26,3 +30,18 @@ def no_journal_left_behind():
     yield
     left = sorted(str(path) for path in set(start.glob("*.db*")) - before)
     assert not left, f"a test wrote {left}: give it a journal in tmp_path"
+
+
+@pytest.fixture
+def journal(tmp_path, monkeypatch):
+    """The default journal of a test that calls flows and tasks in this process, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path / "runs.db"
+    durable.close_journals()
+
+
+@pytest.fixture
+def clock():
+    """Time, moved by the test."""
+    with use_clock(FakeClock()) as fake:
+        yield fake

@@ -4,26 +4,11 @@ import threading
 from datetime import timedelta
 
 import pytest
-from scripts import FakeClock, query
+from scripts import query
 
-import durable
 from durable import flow, task
 from durable.cache_policies import DEFAULT, FLOW_PARAMETERS, INPUTS, NONE, RUN_ID, TASK_SOURCE
-from durable.clock import use_clock
 from durable.tasks import task_input_hash
-
-
-@pytest.fixture
-def clock():
-    with use_clock(FakeClock()) as fake:
-        yield fake
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 def counted(**options):

@@ -5,25 +5,11 @@ import functools
 from typing import Any, NamedTuple
 
 import pytest
-from scripts import FakeClock, histories, query
+from scripts import histories, query
 
 import durable
 from durable import NotSerializable, flow, task
 from durable.cache_policies import INPUTS, NONE
-from durable.clock import use_clock
-
-
-@pytest.fixture
-def clock():
-    with use_clock(FakeClock()) as fake:
-        yield fake
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 class Sync:

@@ -5,16 +5,8 @@ import asyncio
 import pytest
 from scripts import Script
 
-import durable
 from durable import flow, task
 from durable.cache_policies import INPUTS
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 def recorder():

@@ -4,11 +4,10 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from scripts import FakeClock, Script, histories, query
+from scripts import Script, histories, query
 
 import durable
 from durable import FlowRunInProgress, NothingToResume, flow, task
-from durable.clock import use_clock
 
 HOUR = 3600
 
@@ -16,19 +15,6 @@ HOUR = 3600
 @pytest.fixture
 def script(tmp_path):
     return Script(tmp_path)
-
-
-@pytest.fixture
-def clock():
-    with use_clock(FakeClock()) as fake:
-        yield fake
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 def flow_runs(journal, name="job"):

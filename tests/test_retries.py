@@ -7,25 +7,10 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scripts import FakeClock, query
+from scripts import query
 
-import durable
 from durable import ConfigurationError, flow, task
-from durable.clock import use_clock
 from durable.retries import MAX_DELAYS, exponential_backoff, jittered
-
-
-@pytest.fixture
-def clock():
-    with use_clock(FakeClock()) as fake:
-        yield fake
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 def failing(times, error=ValueError):

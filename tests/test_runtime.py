@@ -10,17 +10,9 @@ import threading
 import pytest
 from scripts import query
 
-import durable
 from durable import ConfigurationError, MissingContextError, flow, get_run_logger, tags, task
 from durable.cache_policies import INPUTS
 from durable.runtime import flow_run, task_run
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 def names(journal, view="task_runs"):

@@ -10,13 +10,6 @@ from durable.cache_policies import INPUTS
 SECRET = "correct-horse-battery-staple"
 
 
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
-
-
 def in_the_files(journal):
     durable.close_journals()
     return [path.name for path in journal.parent.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]

@@ -3,30 +3,15 @@
 import asyncio
 
 import pytest
-from scripts import FakeClock, Script, histories, in_colour, query
+from scripts import Script, histories, in_colour, query
 
-import durable
 from durable import TaskInterrupted, flow, task
 from durable.cache_policies import DEFAULT, INPUTS, NONE, TASK_SOURCE
-from durable.clock import use_clock
 
 
 @pytest.fixture
 def script(tmp_path):
     return Script(tmp_path)
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
-
-
-@pytest.fixture
-def clock():
-    with use_clock(FakeClock()) as fake:
-        yield fake
 
 
 INTERRUPTED = """

@@ -9,18 +9,10 @@ import time
 import pytest
 from scripts import query
 
-import durable
 from durable import ConfigurationError, FlowRunTimeoutError, TaskRunTimeoutError, flow, task
 
 SHORT = 0.05  # seconds a body gets
 LONG = 30.0  # seconds it would take
-
-
-@pytest.fixture
-def journal(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    yield tmp_path / "runs.db"
-    durable.close_journals()
 
 
 def states(journal, kind="task run"):
