@@ -5,8 +5,9 @@ Precedence: the argument of a flow or task, then `configure`, then the environme
 
 from __future__ import annotations
 
+import json
 import os
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from durable.errors import ConfigurationError
 
@@ -63,9 +64,29 @@ def interrupted_may_run() -> bool:
     return value == "retry"
 
 
+def default_retries() -> Any:
+    """``DURABLE_TASK_DEFAULT_RETRIES``: the retries of tasks that say nothing of them; not checked. None when unset."""
+    return _json("DURABLE_TASK_DEFAULT_RETRIES")
+
+
+def default_retry_delay() -> Any:
+    """``DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS``: a number or a list, as JSON; not checked. None when unset."""
+    return _json("DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS")
+
+
 def log_level() -> str:
     """``DURABLE_LOGGING_LEVEL``, in capitals; ``INFO`` when unset."""
     return (os.environ.get("DURABLE_LOGGING_LEVEL") or "INFO").upper()
+
+
+def _json(name: str) -> Any:
+    text = os.environ.get(name)
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ConfigurationError(f"{name}={text!r}: expected a number, or a list of numbers") from None
 
 
 def _checked(value: str, where: str) -> str:

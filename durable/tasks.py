@@ -19,7 +19,7 @@ from durable.policies import DEFAULT, CachePolicy, key_function
 from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
 from durable.runs import current, standalone
-from durable.settings import durability, journal_path
+from durable.settings import default_retries, default_retry_delay, durability, journal_path
 from durable.states import State
 from durable.views import TaskRunContext
 
@@ -70,6 +70,7 @@ class Task(Decorated[P, R, TaskDefinition]):
     )
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> TaskDefinition:
+        retries, delays = options.get("retries"), options.get("retry_delay_seconds")
         policy, key_fn = options.get("cache_policy"), options.get("cache_key_fn")
         if key_fn is not None:
             if not callable(key_fn):
@@ -88,8 +89,8 @@ class Task(Decorated[P, R, TaskDefinition]):
                 at,
                 retries=checked_retries(
                     at,
-                    retries=options.get("retries"),
-                    delays=options.get("retry_delay_seconds"),
+                    retries=default_retries() if retries is None else retries,
+                    delays=default_retry_delay() if delays is None else delays,
                     jitter=options.get("retry_jitter_factor"),
                     condition=options.get("retry_condition_fn"),
                 ),
@@ -208,10 +209,11 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         tags: part of what identifies the task.
         task_run_name: the name of each run: a template such as ``"load-{day}"`` for the arguments, or a callable that
             gives a str (given them as ``parameters``, if it has an argument of that name).
-        retries: how often a failed call is tried again (0 by default). Never after an interruption or an error of
-            durable's own, such as a result that cannot be recorded.
+        retries: how often a failed call is tried again; ``DURABLE_TASK_DEFAULT_RETRIES`` or 0 by default. Never after
+            an interruption or an error of durable's own, such as a result that cannot be recorded.
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
-            given `retries`, once, and gives the list (see `exponential_backoff`).
+            given `retries`, once, and gives the list (see `exponential_backoff`). By default
+            ``DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS`` (JSON) or 0.
         retry_jitter_factor: spreads each delay at random, to at most ``delay * (1 + factor)`` seconds; the mean stays.
         retry_condition_fn: ``(task, task_run, state) -> bool``, sync or async: asked before each retry. One that raises
             is logged and means no.

@@ -230,3 +230,23 @@ def test_a_flow_whose_retries_are_exhausted_fails_and_has_them_all_when_called_a
         run()
     assert run() == 4
     assert (len(done), len(calls)) == (1, 4)
+
+
+@both
+def test_defaults_come_from_the_environment_and_are_overruled_by_the_decorator(driver, journal, clock, monkeypatch):
+    monkeypatch.setenv("DURABLE_TASK_DEFAULT_RETRIES", "2")
+    monkeypatch.setenv("DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS", "[1, 10, 100]")
+    assert in_a_flow(failing(2)[0], driver) == 3
+    assert clock.slept == [1, 10]
+    assert in_a_flow(failing(1)[0], driver, retry_delay_seconds=5) == 2
+    assert clock.slept == [1, 10, 5]
+    with pytest.raises(ValueError, match="1"):
+        in_a_flow(failing(1)[0], driver, retries=0)
+
+
+@pytest.mark.parametrize("name", ["DURABLE_TASK_DEFAULT_RETRIES", "DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS"])
+@pytest.mark.parametrize("value", ["many", "-1", "[1, -1]", "{}"])
+def test_a_default_that_cannot_be_meant_is_refused(name, value, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match="(?i)retr"):
+        task(failing(0)[0])
