@@ -122,7 +122,8 @@ def start_up(folder: str, repeats: int) -> dict[str, float]:
     """Milliseconds to import durable and to inspect a small journal, each less the bare interpreter's start."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         file = Path(scratch, "runs.db")
-        subprocess.run([sys.executable, __file__, "--case", "first run", "process", "20", str(file)], check=True)
+        command = [sys.executable, __file__, "--case", "first run", "process", "20", str(file)]
+        subprocess.run(command, check=True, capture_output=True)
         durable = str(Path(sys.executable).with_name("durable"))
         commands = (
             (sys.executable, "-c", ""),
