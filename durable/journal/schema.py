@@ -8,8 +8,9 @@ compares.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from durable.states import STATES
 
@@ -68,3 +69,11 @@ def statements(script: str) -> list[str]:
             found.append(pending)
             pending = ""
     return found
+
+
+def bound(text: str, parameters: Sequence[Any]) -> Sequence[Any] | dict[str, Any]:
+    """What to bind to a statement. One that uses a parameter twice calls them ``:a`` and ``:b``, in order.
+
+    SQLite's own ``?1`` is taken for a name by Python 3.12.0 to 3.12.3, which warn of it (python/cpython#117995).
+    """
+    return dict(zip("ab", parameters, strict=False)) if ":a" in text else parameters

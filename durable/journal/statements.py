@@ -114,8 +114,8 @@ LIMIT 2"""
 
 # How many failed attempts a flow run has on record since it last ended Failed: its retry budget spent.
 COUNT_FLOW_RETRIES: Final = """
-SELECT count(*) FROM flow_run_state WHERE flow_run_id = ?1 AND state IN (3, 6) AND result_id > (
-    SELECT coalesce(max(result_id), 0) FROM flow_run_state WHERE flow_run_id = ?1 AND state IN (10, 11))"""
+SELECT count(*) FROM flow_run_state WHERE flow_run_id = :a AND state IN (3, 6) AND result_id > (
+    SELECT coalesce(max(result_id), 0) FROM flow_run_state WHERE flow_run_id = :a AND state IN (10, 11))"""
 
 # The newest failure recorded for a flow run: task failures before it get a new chance.
 LAST_FAILURE: Final = (
@@ -125,10 +125,10 @@ LAST_FAILURE: Final = (
 # When anything was last recorded under a flow run. A long run's last hundred task runs speak for it.
 LAST_RECORD: Final = """
 SELECT max(at) FROM (
-    SELECT max(at) AS at FROM flow_run_state WHERE flow_run_id = ?1
-    UNION ALL SELECT at FROM flow_run WHERE id = ?1
+    SELECT max(at) AS at FROM flow_run_state WHERE flow_run_id = :a
+    UNION ALL SELECT at FROM flow_run WHERE id = :a
     UNION ALL SELECT max(t.at, coalesce((SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id), 0))
-    FROM (SELECT id, at FROM task_run WHERE flow_run_id = ?1 ORDER BY id DESC LIMIT 100) AS t)"""
+    FROM (SELECT id, at FROM task_run WHERE flow_run_id = :a ORDER BY id DESC LIMIT 100) AS t)"""
 
 # What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took.
 COUNT_RESTORED: Final = """

@@ -33,6 +33,7 @@ from typing import Any, Final
 
 from durable.errors import JournalBusy, JournalFailed
 from durable.journal import opening
+from durable.journal.schema import bound
 
 BUSY_SECONDS: Final = 60  # how long the write lock may be somebody else's before JournalBusy
 # Until the log has once been this long, each fsync also grows the file, which costs half as much again; a longer log is
@@ -136,7 +137,7 @@ class Writer:
         with self._lock:
             self._check_usable()
             try:
-                return self._connection.execute(sql, parameters).fetchall()
+                return self._connection.execute(sql, bound(sql, parameters)).fetchall()
             except sqlite3.Error as error:
                 raise self._poisoned(error) from error
 

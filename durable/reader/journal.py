@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from durable.clock import clock
+from durable.journal.schema import bound
 from durable.reader import sql
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
@@ -87,14 +88,14 @@ class JournalReader:
     def rows(self, text: str, *parameters: object) -> list[Any]:
         """All rows of one of the queries of `durable.reader.sql`."""
         try:
-            return self._connection.execute(text, parameters).fetchall()
+            return self._connection.execute(text, bound(text, parameters)).fetchall()
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 
     def stream(self, text: str, *parameters: object) -> Iterator[Any]:
         """The rows of a query one by one: for passes over a run of any length."""
         try:
-            yield from self._connection.execute(text, parameters)
+            yield from self._connection.execute(text, bound(text, parameters))
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 

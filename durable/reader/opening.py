@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from durable.errors import JournalBusy, JournalError, JournalNotFound, NotAJournal
-from durable.journal.schema import APPLICATION_ID, VERSION
+from durable.journal.schema import APPLICATION_ID, VERSION, bound
 from durable.reader.sql import ALL
 
 BUSY_SECONDS: Final = 5.0
@@ -204,9 +204,9 @@ def _identify(file: Path, connection: sqlite3.Connection) -> tuple[int, bool]:
 
 def _compiles(connection: sqlite3.Connection, query: str) -> bool:
     """Whether the tables and columns of a query are there: a newer journal may have others."""
-    count = 2 if "?2" in query else 1 if "?1" in query else query.count("?")
+    nothing = bound(query, (None,) * (2 if ":a" in query else query.count("?")))
     try:
-        connection.execute(f"EXPLAIN {query}", (None,) * count).close()
+        connection.execute(f"EXPLAIN {query}", nothing).close()
     except sqlite3.OperationalError as error:
         if "no such" not in str(error):
             raise

@@ -41,31 +41,31 @@ COUNT_OUTSIDE: Final = "SELECT count(*) FROM task_run WHERE flow_run_id IS NULL"
 # When anything was last recorded under a flow run before a moment. A long run's last hundred task runs speak for it.
 LAST_RECORD: Final = """
 SELECT max(at) FROM (
-    SELECT max(at) AS at FROM flow_run_state WHERE flow_run_id = ?1 AND at < ?2
-    UNION ALL SELECT at FROM flow_run WHERE id = ?1
+    SELECT max(at) AS at FROM flow_run_state WHERE flow_run_id = :a AND at < :b
+    UNION ALL SELECT at FROM flow_run WHERE id = :a
     UNION ALL SELECT max(t.at, coalesce(
-        (SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.at < ?2), 0))
-    FROM (SELECT id, at FROM task_run WHERE flow_run_id = ?1 AND at < ?2 ORDER BY id DESC LIMIT 100) AS t)"""
+        (SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.at < :b), 0))
+    FROM (SELECT id, at FROM task_run WHERE flow_run_id = :a AND at < :b ORDER BY id DESC LIMIT 100) AS t)"""
 
 # UNION, not UNION ALL: in a damaged file a run may be its own ancestor.
 _FAMILY: Final = """
 WITH RECURSIVE family(id) AS (
-    VALUES (?1) UNION SELECT r.id FROM family JOIN flow_run AS r ON r.parent_flow_run_id = family.id)
+    VALUES (:a) UNION SELECT r.id FROM family JOIN flow_run AS r ON r.parent_flow_run_id = family.id)
 """
 FAMILY: Final = _FAMILY + "SELECT id FROM family"
 
-# The task runs of a flow run and its subflows, counted by where they stand: ?2 is the process that executes it now.
+# The task runs of a flow run and its subflows, counted by where they stand: :b is the process that executes it now.
 _COUNTED: Final = """
 SELECT count(*), sum(state IN (7, 9)), sum(state = 8), sum(state IN (10, 11)), sum(state = 12),
-       sum(state IN (3, 4, 5, 6, 13) AND process = ?2), sum(state IN (3, 4, 5, 6, 13) AND process <> ?2),
-       max(iif(state = 12 OR state IN (3, 4, 5, 6, 13) AND process <> ?2, id, NULL)),
+       sum(state IN (3, 4, 5, 6, 13) AND process = :b), sum(state IN (3, 4, 5, 6, 13) AND process <> :b),
+       max(iif(state = 12 OR state IN (3, 4, 5, 6, 13) AND process <> :b, id, NULL)),
        max(iif(state IN (3, 4, 5, 6, 13), id, NULL))
 FROM (SELECT t.id AS id, coalesce(s.state, t.state) AS state, coalesce(s.process_id, t.process_id) AS process
     FROM {source}
     LEFT JOIN task_run_state AS s
         ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id))"""
 COUNTS: Final = _FAMILY + _COUNTED.format(source="family JOIN task_run AS t ON t.flow_run_id = family.id")
-COUNTS_OUTSIDE: Final = _COUNTED.format(source="(SELECT * FROM task_run WHERE flow_run_id IS ?1) AS t")
+COUNTS_OUTSIDE: Final = _COUNTED.format(source="(SELECT * FROM task_run WHERE flow_run_id IS :a) AS t")
 
 # Task runs as they stand, with all that is shown of one.
 _TASK_RUN: Final = """
@@ -94,7 +94,7 @@ WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
 # Which task runs were called in the body of another.
 NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND parent_id < id ORDER BY id"
 
-RESULT: Final = "SELECT format, length(payload), substr(payload, 1, ?2) FROM result WHERE id = ?1"
+RESULT: Final = "SELECT format, length(payload), substr(payload, 1, :b) FROM result WHERE id = :a"
 
 # All of the above: a journal they do not fit is read by its public views.
 ALL: Final = tuple(text for name, text in sorted(globals().items()) if name.isupper() and not name.startswith("_"))
@@ -105,7 +105,7 @@ SELECT id, flow, function, state, state_type, started, ended, executions, messag
 VIEWED_RUNS: Final = (
     _VIEWED_RUN + "WHERE parent_flow_run_id IS NULL AND flow_run_row < ? ORDER BY flow_run_row DESC LIMIT ?"
 )
-VIEWED_RUN: Final = _VIEWED_RUN + "WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2"
+VIEWED_RUN: Final = _VIEWED_RUN + "WHERE substr(id, 1, length(:a)) = :a LIMIT 2"
 VIEWED_TASKS: Final = """
 SELECT id, task, state, state_type, started, seconds, attempts, result_bytes, message, task_run_row
 FROM task_runs WHERE flow_run_row = ? AND task_run_row > ? ORDER BY task_run_row LIMIT ?"""
