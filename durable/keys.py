@@ -97,4 +97,8 @@ class Binder:
         except TypeError as error:
             raise ParameterBindError(f"{self._where}: {error}; its parameters are {self._signature}") from None
         bound.apply_defaults()
-        return tuple(bound.arguments.values())
+        values = tuple(bound.arguments.values())
+        if len(values) != self._count:  # Python 3.13.0 lets f(x=1) pass for a function f(x, /, **more)
+            missing = ", ".join(name for name in self.names if name not in bound.arguments)
+            raise ParameterBindError(f"{self._where}: missing {missing}; its parameters are {self._signature}")
+        return values

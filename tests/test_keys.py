@@ -183,6 +183,7 @@ def signatures():
 def test_binding_is_what_inspect_says(function, args, kwargs):
     binder = Binder(function)
     try:
+        function(*args, **kwargs)  # the judge: Python 3.13.0's bind lets some calls pass that the call itself refuses
         bound = inspect.signature(function).bind(*args, **kwargs)
     except TypeError:
         with pytest.raises(ParameterBindError):
@@ -191,7 +192,6 @@ def test_binding_is_what_inspect_says(function, args, kwargs):
     bound.apply_defaults()
     assert binder.names == tuple(bound.arguments)
     assert binder.values(args, kwargs) == tuple(bound.arguments.values())
-    function(*args, **kwargs)
 
 
 class NoTruth:
