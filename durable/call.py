@@ -27,7 +27,7 @@ from durable.codec import canonical_digest_abridged
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError
 from durable.execution import SLOTS, Execution
-from durable.journal import Entry, Journal, Outcome, TaskRecord
+from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import (
     message_of,
@@ -120,20 +120,8 @@ class Call(Execution, Scope):
         if self._failure is not None:
             return self._begins_again()
         if self._record is None:
-            flow_run = self.flow_run
             self.kind = RUNNING
-            label = self._label(self, self.definition.tags)
-            self._name = label.name
-            self._begun = self.journal.task_run_begins(
-                self.key,
-                self.definition.row(self.journal),
-                flow_run.id if flow_run is not None else None,
-                self._parent.row,
-                RUNNING,
-                self._occurrence,
-                self._inputs,
-                label,
-            )
+            self._begun = self.journal.task_run_begins(self._place(), RUNNING)
             self.at = self._begun.at
             return self._begun
         row = self.definition.row(self.journal)
@@ -211,19 +199,22 @@ class Call(Execution, Scope):
         """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
         return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
 
-    def _is_cached(self, result_id: int) -> Entry:
-        flow_run = self.flow_run
-        self.kind = CACHED
-        entry = self.journal.task_run_cached(
+    def _place(self) -> Place:
+        flow_run, label = self.flow_run, self._label(self, self.definition.tags)
+        self._name = label.name
+        return Place(
             self.key,
             self.definition.row(self.journal),
             flow_run.id if flow_run is not None else None,
             self._parent.row,
             self._occurrence,
             self._inputs,
-            self._label(self, self.definition.tags),
-            result_id,
+            label,
         )
+
+    def _is_cached(self, result_id: int) -> Entry:
+        self.kind = CACHED
+        entry = self.journal.task_run_ends_at_once(self._place(), CACHED, result_id=result_id)
         self.at = entry.at
         return entry
 

@@ -16,6 +16,14 @@
 -- A retry, a crash found later, an execution by another process: each appends transitions with the next `seq`; nothing
 -- is ever changed. A run whose newest transition is Running and whose process is gone was in flight when it died.
 --
+-- GENERATORS. Each value a generator task yields is a row of `task_run_yield` and its bytes one of `result`, committed
+-- before its consumer has it (synced every so often: a kill loses none, a power cut the newest few). Completed with a
+-- result: the generator was exhausted, and that is what it returned; Completed without one: its consumer closed it.
+--
+-- WHY A TASK RAN. `task_run.reason` says why nothing recorded was used where there was something to use ('source
+-- changed: clean'); NULL means that there was nothing: it had never run. Executed again, the message of its Running
+-- transition says why.
+--
 -- HOW A TASK RUN IS FOUND AGAIN. `task_run.key` is a digest of (where it was called: the flow run or the parent task
 -- run, which task, its arguments, how many equal calls came before). The same call in a resumed run has the same key;
 -- any other call has another one. `result.cache_key` is set only under a memo policy and finds results across runs.
@@ -26,10 +34,11 @@
 --   I2  `seq` counts from 1 without gaps within a run; transition 0 is the run's own row.
 --   I3  Every transition is legal by durable/states.py TRANSITIONS.
 --   I4  Every Completed transition of a task points to a result, unless the task was asked not to keep it
---       (persist_result=False); every Failed, TimedOut, Retrying and AwaitingRetry points to the exception.
+--       (persist_result=False) or is a generator that was closed early; every Failed, TimedOut, Retrying and AwaitingRetry points to the exception.
 --   I5  `result.id` grows with time, whatever the clock says: later facts have larger ids.
 --   I6  `result.checksum` is xxh3_64 of `payload` (as a signed integer).
---   I7  Times are whole microseconds since 1970-01-01 UTC, by the clock of the process that wrote them.
+--   I7  `task_run_yield.number` counts from 1 without gaps within a run.
+--   I8  Times are whole microseconds since 1970-01-01 UTC, by the clock of the process that wrote them.
 --
 -- WHO MAY RELY ON WHAT. The views in views.sql are the public interface and keep their columns; these tables may change
 -- with `PRAGMA user_version`. Table names are singular, view names plural.
@@ -89,7 +98,10 @@ CREATE TABLE flow_run (
     parameters         BLOB,                          -- canonical bytes of the bound parameters
     parameters_digest  BLOB NOT NULL CHECK (length(parameters_digest) = 16),
     idempotency_key    TEXT,
-    tags               TEXT                           -- JSON array beyond the flow's own; NULL: none
+    tags               TEXT,                          -- JSON array beyond the flow's own; NULL: none
+    version            TEXT,                          -- the flow's version, if it was given one
+    forked_from_id     INTEGER REFERENCES flow_run,   -- of a fork: the run whose completed calls it reuses,
+    forked_before_id   INTEGER REFERENCES task_run    -- up to, and without, this one
 ) STRICT;
 CREATE INDEX flow_run_by_call ON flow_run (flow_id, parameters_digest) WHERE parent_flow_run_id IS NULL;
 CREATE UNIQUE INDEX flow_run_by_idempotency_key ON flow_run (flow_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
@@ -119,7 +131,10 @@ CREATE TABLE task_run (
     occurrence  INTEGER NOT NULL,                        -- 1 for the first of equal calls in one place, 2 for the second, ...
     inputs      BLOB,                                    -- canonical bytes of the bound arguments, long ones as digests
     name        TEXT,                                    -- its run name; NULL: the task's name and the short id
-    tags        TEXT                                     -- JSON array beyond the task's own; NULL: none
+    tags        TEXT,                                    -- JSON array beyond the task's own; NULL: none
+    version     TEXT,                                    -- the task's version, if it was given one
+    reason      TEXT,                                    -- why nothing recorded was used; NULL: there was nothing
+    worker      TEXT                                     -- what executes it, if a task runner does; NULL: its caller
 ) STRICT;
 CREATE UNIQUE INDEX task_run_by_key ON task_run (key);
 CREATE INDEX task_run_by_flow_run ON task_run (flow_run_id);
@@ -143,9 +158,28 @@ CREATE TABLE result (
     checksum   INTEGER NOT NULL,                              -- xxh3_64 of payload, signed
     cache_key  BLOB CHECK (length(cache_key) = 16),           -- under a memo policy, or a checkpoint with more to agree on
     expires_at INTEGER,                                       -- no memo hit from then on; NULL: never expires
-    payload    BLOB NOT NULL
+    payload    BLOB NOT NULL,
+    task_run_id INTEGER REFERENCES task_run                   -- whose it is; only where there is a cache_key
 ) STRICT;
 CREATE INDEX result_by_cache_key ON result (cache_key) WHERE cache_key IS NOT NULL;
+
+-- What a generator task yielded, in order.
+CREATE TABLE task_run_yield (
+    task_run_id INTEGER NOT NULL REFERENCES task_run,
+    number      INTEGER NOT NULL CHECK (number > 0),  -- 1 for the first value
+    at          INTEGER NOT NULL,
+    process_id  INTEGER NOT NULL REFERENCES process,
+    result_id   INTEGER REFERENCES result,            -- NULL: the value could not be recorded
+    PRIMARY KEY (task_run_id, number)
+) STRICT, WITHOUT ROWID;
+
+-- What a task run waited for: task runs whose futures or states were among its arguments, or in `wait_for`.
+CREATE TABLE task_run_dependency (
+    task_run_id INTEGER NOT NULL REFERENCES task_run,
+    upstream_id INTEGER NOT NULL REFERENCES task_run,
+    argument    TEXT NOT NULL,                        -- the parameter's name, or wait_for
+    PRIMARY KEY (task_run_id, upstream_id, argument)
+) STRICT, WITHOUT ROWID;
 
 CREATE TRIGGER state_kind_no_update BEFORE UPDATE ON state_kind
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only: state_kind may not be updated'); END;
@@ -191,3 +225,13 @@ CREATE TRIGGER result_no_update BEFORE UPDATE ON result
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only: result may not be updated'); END;
 CREATE TRIGGER result_no_delete BEFORE DELETE ON result
 BEGIN SELECT RAISE(ABORT, 'the journal is append-only: result may not be deleted from'); END;
+
+CREATE TRIGGER task_run_yield_no_update BEFORE UPDATE ON task_run_yield
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only: task_run_yield may not be updated'); END;
+CREATE TRIGGER task_run_yield_no_delete BEFORE DELETE ON task_run_yield
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only: task_run_yield may not be deleted from'); END;
+
+CREATE TRIGGER task_run_dependency_no_update BEFORE UPDATE ON task_run_dependency
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only: task_run_dependency may not be updated'); END;
+CREATE TRIGGER task_run_dependency_no_delete BEFORE DELETE ON task_run_dependency
+BEGIN SELECT RAISE(ABORT, 'the journal is append-only: task_run_dependency may not be deleted from'); END;

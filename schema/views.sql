@@ -18,7 +18,9 @@ SELECT
     s.message                                                AS message,
     (SELECT lower(hex(p.key)) FROM flow_run AS p WHERE p.id = r.parent_flow_run_id) AS parent_flow_run_id,
     coalesce(s.process_id, r.process_id)                     AS process_row,
-    r.id                                                     AS flow_run_row
+    r.id                                                     AS flow_run_row,
+    r.version                                                AS version,
+    (SELECT lower(hex(o.key)) FROM flow_run AS o WHERE o.id = r.forked_from_id) AS forked_from
 FROM flow_run AS r
 JOIN flow AS f ON f.id = r.flow_id
 LEFT JOIN flow_run_state AS s
@@ -49,7 +51,11 @@ SELECT
     t.parent_id                                              AS parent_task_run_row,
     t.flow_run_id                                            AS flow_run_row,
     coalesce(s.process_id, t.process_id)                     AS process_row,
-    t.id                                                     AS task_run_row
+    t.id                                                     AS task_run_row,
+    t.version                                                AS version,
+    t.reason                                                 AS reason,
+    t.worker                                                 AS worker,
+    (SELECT count(*) FROM task_run_yield AS y WHERE y.task_run_id = t.id) AS yielded
 FROM task_run AS t
 JOIN task AS d ON d.id = t.task_id
 LEFT JOIN task_run_state AS s
@@ -86,3 +92,15 @@ CREATE VIEW processes AS
 SELECT id AS process_row, pid, host, strftime('%Y-%m-%dT%H:%M:%fZ', started_at / 1e6, 'unixepoch') AS started,
        python, durable, sqlite, durability, command, folder
 FROM process;
+
+-- What generator tasks yielded, in order, without the bytes.
+CREATE VIEW yields AS
+SELECT lower(hex(t.key)) AS task_run_id, y.number, strftime('%Y-%m-%dT%H:%M:%fZ', y.at / 1e6, 'unixepoch') AS at,
+       length(o.payload) AS bytes, y.process_id AS process_row, y.result_id AS result_row, y.task_run_id AS task_run_row
+FROM task_run_yield AS y JOIN task_run AS t ON t.id = y.task_run_id LEFT JOIN result AS o ON o.id = y.result_id;
+
+-- Which task run waited for which, and in which argument it got the other's result.
+CREATE VIEW dependencies AS
+SELECT lower(hex(t.key)) AS task_run_id, lower(hex(u.key)) AS upstream_task_run_id, d.argument,
+       d.task_run_id AS task_run_row, d.upstream_id AS upstream_task_run_row
+FROM task_run_dependency AS d JOIN task_run AS t ON t.id = d.task_run_id JOIN task_run AS u ON u.id = d.upstream_id;

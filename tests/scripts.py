@@ -61,6 +61,7 @@ class Script:
         self.folder = folder
         self.journal = folder / "runs.db"
         self._read = 0
+        self.package = str(Path(durable.__file__).resolve().parent.parent)
         (folder / "kit.py").write_text(KIT, encoding="utf-8")
 
     def write(self, text: str, name: str = "job.py") -> None:
@@ -69,8 +70,7 @@ class Script:
 
     def start(self, *arguments: str, name: str = "job.py", **env: str) -> "subprocess.Popen[str]":
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DURABLE_")}
-        package = str(Path(durable.__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, [package, *map(os.path.abspath, _python_path())]))
+        path = os.pathsep.join(filter(None, [self.package, *map(os.path.abspath, _python_path())]))
         environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env}
         return subprocess.Popen(
             [sys.executable, name, *arguments],

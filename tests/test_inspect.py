@@ -127,7 +127,7 @@ def resumed(tmp_path_factory):
 def test_a_killed_run_is_shown_as_crashed_with_what_was_in_flight(killed, capsys):
     code, out, err = in_process(capsys, killed)
     assert code == 0 and not err
-    assert re.search(r"runs\.db  .* schema 1  journal ok  1 run, 1 unfinished  SQLite", out)
+    assert re.search(r"runs\.db  .* schema 2  journal ok  1 run, 1 unfinished  SQLite", out)
     (line,) = [line for line in out.splitlines() if "nightly-etl" in line]
     run, flow, state, started, *_ = line.split()
     assert (flow, state) == ("nightly-etl", "Crashed") and re.fullmatch("[0-9a-f]{7}", run)

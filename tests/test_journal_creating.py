@@ -79,7 +79,7 @@ def create(path, number):
 
 def again(path):
     journal = open_journal(path, "power")
-    assert journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"after")))) == 1
+    assert journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"after")))) == 1
     close_journals()
 
 number = 0
@@ -127,7 +127,7 @@ for number in range(count):
             os.close(write)
             os.read(read, 1)  # returns when the parent closes its end: all start together
             journal = open_journal(path, "power")
-            journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"%d" % number))))
+            journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"%d" % number))))
             close_journals()
             code = 0
         except BaseException as error:

@@ -33,7 +33,7 @@ def journal(tmp_path):
 
 
 def mark(name):
-    return Entry(True, (sql.ADD_RESULT, (1, 0, None, None, str(name).encode())))
+    return Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
 
 
 def marks(path):
@@ -144,13 +144,13 @@ number = 0
 {limit}
 try:
     while number < 100_000:
-        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"%d" % number + bytes(1000)))))
+        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"%d" % number + bytes(1000)))))
         number += 1
         print(number, flush=True)
 except JournalFailed as error:
     print(error, file=sys.stderr)
     try:
-        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"after"))))
+        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"after"))))
     except JournalFailed:
         print("and stays failed", file=sys.stderr)
 close_journals()

@@ -19,7 +19,7 @@ from durable.errors import JournalError
 from durable.journal import Entry, close_journals, open_journal, statements as sql
 
 def add(journal, name):
-    return journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, name.encode()))))
+    return journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, name.encode()))))
 
 class Turn:
     # One process waits for another.
@@ -283,4 +283,4 @@ def test_starting_a_program_does_not_disturb_the_journal(tmp_path):
     connection = journal._connection
     subprocess.run([sys.executable, "-c", ""], check=True)
     assert journal._connection is connection
-    journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"after"))))
+    journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"after"))))

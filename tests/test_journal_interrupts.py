@@ -29,7 +29,7 @@ def nothing_stays_open():
 
 
 def mark(name, *, synced=True):
-    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, str(name).encode())))
+    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
 
 
 def marks(path):

@@ -50,7 +50,7 @@ def journal_file(tmp_path):
     path = tmp_path / "ours" / "runs.db"
     path.parent.mkdir()
     journal = open_journal(path, "power")
-    journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"kept"))))
+    journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"kept"))))
     close_journals()
     return path
 
@@ -332,7 +332,7 @@ def test_a_synced_commit_is_made_under_full_and_only_in_power(tmp_path):
     for durability in ("power", "process"):
         journal = open_journal(tmp_path / f"{durability}.db", durability)
         for synced in (True, False):
-            journal.commit(Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, b""))))
+            journal.commit(Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, b""))))
             seen[durability, synced] = journal._connection.execute("PRAGMA synchronous").fetchone()[0]
     full, normal = 2, 1
     assert seen == {
@@ -356,7 +356,7 @@ def test_the_journal_and_its_side_files_are_private(tmp_path):
     before = os.umask(0)
     try:
         journal = open_journal(tmp_path / "runs.db", "power")
-        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b""))))
+        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b""))))
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
     finally:
         os.umask(before)
@@ -379,7 +379,7 @@ def test_an_empty_file_becomes_a_journal_and_keeps_its_mode(tmp_path):
 def test_any_file_name_will_do(tmp_path, name):
     for _ in range(2):
         journal = open_journal(tmp_path / name, "power")
-        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b""))))
+        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b""))))
         close_journals()
     assert [path.name for path in tmp_path.iterdir()] == [name]
     with closing(sqlite3.connect(tmp_path / name)) as connection:
@@ -420,9 +420,9 @@ def test_a_journal_that_was_deleted_or_replaced_is_opened_anew(tmp_path):
         side_file.unlink()
     second = open_journal(path, "power")
     assert second is not first
-    second.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"new file"))))
+    second.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"new file"))))
     with pytest.raises(JournalError, match="closed"):
-        first.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"lost file"))))
+        first.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"lost file"))))
     close_journals()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT payload FROM result").fetchall() == [(b"new file",)]

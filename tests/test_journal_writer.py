@@ -42,7 +42,7 @@ def configured(tmp_path, monkeypatch):
 
 def mark(name, *, synced=True):
     """An entry that can be told from all others, and has no unique key: written twice it would be there twice."""
-    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, str(name).encode())))
+    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
 
 
 def marks(path):
@@ -337,7 +337,7 @@ def test_the_log_is_checkpointed_past_a_size_and_stays_bounded(journal, monkeypa
     monkeypatch.setattr(writer, "CHECKPOINT_BYTES", 1 << 20)
     sizes = set()
     for n in range(300):
-        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, b"%03d" % n + bytes(20_000)))))
+        journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"%03d" % n + bytes(20_000)))))
         sizes.add(log_size(journal))
     assert journal.checkpoints >= 4
     assert max(sizes) < 3 << 20, "6 MB were written"

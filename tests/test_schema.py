@@ -1,14 +1,18 @@
 """The schema: append-only by its own triggers, explained by itself, upgraded whole or not at all."""
 
+import shutil
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from durable.journal import close_journals, open_journal, opening, schema
 from durable.states import STATES
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +31,10 @@ def connection():
         yield made
 
 
-TABLES = ("state_kind", "process", "flow", "task", "flow_run", "flow_run_state", "task_run", "task_run_state", "result")
+TABLES = (
+    *("state_kind", "process", "flow", "task", "flow_run", "flow_run_state", "task_run", "task_run_state", "result"),
+    *("task_run_yield", "task_run_dependency"),
+)
 KEY = "x'000102030405060708090a0b0c0d0e0f'"
 FILL = f"""
 INSERT INTO process VALUES (1, 1, 'host', 0, '3.11', '0', '3', 'power', '[]', '/');
@@ -40,6 +47,8 @@ INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id) 
 INSERT INTO task_run (id, key, task_id, flow_run_id, process_id, state, at, occurrence)
     VALUES (1, {KEY}, 1, 1, 1, 5, 0, 1);
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id) VALUES (1, 1, 7, 0, 1, 1);
+INSERT INTO task_run_yield VALUES (1, 1, 0, 1, 1);
+INSERT INTO task_run_dependency VALUES (1, 1, 'rows');
 """
 
 
@@ -130,9 +139,9 @@ def test_every_reference_points_to_a_row(filled):
 
 def test_every_view_can_be_read_and_sees_the_rows(filled):
     views = objects(filled, "view")
-    assert views == {"flow_runs", "task_runs", "states", "results", "processes"}
+    assert views == {"flow_runs", "task_runs", "states", "results", "processes", "yields", "dependencies"}
     counts = {view: len(filled.execute(f"SELECT * FROM {view}").fetchall()) for view in views}
-    assert counts == {"flow_runs": 1, "task_runs": 1, "states": 4, "results": 1, "processes": 1}
+    assert counts == dict.fromkeys(views, 1) | {"states": 4}
 
 
 def test_the_file_names_its_program_and_version(connection):
@@ -179,7 +188,9 @@ def test_every_statement_of_the_schema_ends_a_line_of_its_own():
         assert all(sqlite3.complete_statement(statement) for statement in split)
 
 
-# Upgrading. VERSION is 1 today, so the migrations here are made up.
+# Upgrading: what a migration may do, with made-up ones that stand for those of later releases.
+
+NEXT, AFTER, LATER = schema.VERSION + 1, schema.VERSION + 2, schema.VERSION + 3
 
 
 @pytest.fixture
@@ -187,9 +198,9 @@ def migrations(tmp_path):
     folder = tmp_path / "migrations"
     folder.mkdir()
 
-    def write(**files):
-        for name, text in files.items():
-            (folder / f"{name.lstrip('_')}.sql").write_text(text, encoding="utf-8")
+    def write(*texts):
+        for version, (name, text) in enumerate(texts, NEXT):
+            (folder / f"{version:04d}_{name}.sql").write_text(text, encoding="utf-8")
         return folder
 
     return write
@@ -210,63 +221,100 @@ ADD_VIEW = "CREATE VIEW notes AS SELECT id, note FROM flow_run;\n"
 
 
 def test_an_upgrade_applies_what_is_missing_and_nothing_twice(filled, migrations):
-    folder = migrations(_0002_notes=ADD_NOTE, _0003_view=ADD_VIEW, _0004_future="CREATE TABLE future (x);\n")
-    upgrade(filled, folder, 3)
-    assert filled.execute("PRAGMA user_version").fetchone() == (3,)
+    folder = migrations(("notes", ADD_NOTE), ("view", ADD_VIEW), ("future", "CREATE TABLE future (x);\n"))
+    upgrade(filled, folder, AFTER)
+    assert filled.execute("PRAGMA user_version").fetchone() == (AFTER,)
     assert filled.execute("SELECT * FROM notes").fetchall() == [(1, None)]
     assert "future" not in objects(filled, "table")
-    upgrade(filled, folder, 3)
-    upgrade(filled, folder, 4)
+    upgrade(filled, folder, AFTER)
+    upgrade(filled, folder, LATER)
     assert "future" in objects(filled, "table")
-    assert filled.execute("PRAGMA user_version").fetchone() == (4,)
+    assert filled.execute("PRAGMA user_version").fetchone() == (LATER,)
     recorded = [row[0] for row in filled.execute("SELECT name FROM _sqlite_migrations ORDER BY name")]
-    assert recorded == ["0002_notes", "0003_view", "0004_future"]
+    assert recorded == [f"{NEXT:04d}_notes", f"{AFTER:04d}_view", f"{LATER:04d}_future"]
 
 
 def test_an_upgrade_that_fails_changes_nothing(filled, migrations):
-    folder = migrations(_0002_notes=ADD_NOTE, _0003_wrong="CREATE TABLE half (x);\nCREATE TABLE flow (x);\n")
+    folder = migrations(("notes", ADD_NOTE), ("wrong", "CREATE TABLE half (x);\nCREATE TABLE flow (x);\n"))
     before = filled.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
-        upgrade(filled, folder, 3)
+        upgrade(filled, folder, AFTER)
     assert filled.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall() == before
-    assert filled.execute("PRAGMA user_version").fetchone() == (1,)
+    assert filled.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
     assert not filled.in_transaction
 
 
 def test_an_upgrade_is_one_transaction(filled, migrations):
-    folder = migrations(_0002_notes=ADD_NOTE, _0003_view=ADD_VIEW)
+    folder = migrations(("notes", ADD_NOTE), ("view", ADD_VIEW))
     filled.execute("BEGIN IMMEDIATE")
-    schema.upgrade(filled, folder, 3)
+    schema.upgrade(filled, folder, AFTER)
     assert filled.in_transaction, "neither sqlite-utils nor a script has committed by itself"
     filled.execute("ROLLBACK")
     assert "notes" not in objects(filled, "view")
-    assert filled.execute("PRAGMA user_version").fetchone() == (1,)
+    assert filled.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
 
 
 def test_opening_an_older_journal_upgrades_it(tmp_path, migrations, monkeypatch):
-    folder = migrations(_0002_notes=ADD_NOTE, _0003_view=ADD_VIEW)
+    folder = migrations(("notes", ADD_NOTE), ("view", ADD_VIEW))
     path = tmp_path / "runs.db"
     open_journal(path, "power")
     close_journals()
     # Stands for a later release: its VERSION, and its migrations.
-    monkeypatch.setattr(schema, "VERSION", 3)
-    monkeypatch.setattr(schema.upgrade, "__defaults__", (folder, 3))
+    monkeypatch.setattr(schema, "VERSION", AFTER)
+    monkeypatch.setattr(schema.upgrade, "__defaults__", (folder, AFTER))
     journal = open_journal(path, "power")
     assert journal.rows("SELECT * FROM notes") == []
     close_journals()
-    assert opening.read_header(path)[1] == 3
+    assert opening.read_header(path)[1] == AFTER
     monkeypatch.undo()
-    with pytest.raises(Exception, match="schema 3"):
+    with pytest.raises(Exception, match=f"schema {AFTER}"):
         open_journal(path, "power")
 
 
-def test_an_upgraded_journal_has_the_schema_of_a_new_one(tmp_path, monkeypatch):
-    """The scaffold for later releases: apply every migration to the schema of version 1 and compare with a new file.
+# Upgrading: real journals of earlier formats
 
-    With VERSION 1 both are the same text; the first migration adds a stored journal of version 1 to compare from.
-    """
-    assert schema.VERSION == 1, "store a journal of version 1 in tests/golden, upgrade it here, and drop this line"
-    assert not sorted((schema.FOLDER / "migrations").glob("*.sql"))
+
+def layout(connection):
+    """What a schema is made of, however it was written down."""
+    tables = sorted(objects(connection, "table") - {"_sqlite_migrations"} - {"sqlite_sequence"})
+    return {
+        "columns": {table: connection.execute(f"PRAGMA table_xinfo({table})").fetchall() for table in tables},
+        "strict": connection.execute(
+            "SELECT name, wr, strict FROM pragma_table_list WHERE type = 'table' AND schema = 'main' ORDER BY name"
+        ).fetchall(),
+        "keys": {table: sorted(connection.execute(f"PRAGMA foreign_key_list({table})").fetchall()) for table in tables},
+        "others": connection.execute(
+            "SELECT type, name, sql FROM sqlite_master WHERE type <> 'table' AND name NOT LIKE '%_sqlite_migrations%' "
+            "AND sql IS NOT NULL ORDER BY type, name"
+        ).fetchall(),
+    }
+
+
+@pytest.mark.parametrize("journal", sorted(GOLDEN.glob("journal-*/runs.db")), ids=lambda path: path.parent.name)
+def test_an_upgraded_journal_has_the_schema_of_a_new_one(journal, tmp_path, connection):
+    path = tmp_path / "runs.db"
+    shutil.copy(journal, path)
+    open_journal(path, "power")
+    close_journals()
+    with closing(sqlite3.connect(path)) as upgraded:
+        assert upgraded.execute("PRAGMA user_version").fetchone() == (schema.VERSION,)
+        assert upgraded.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert upgraded.execute("PRAGMA foreign_key_check").fetchall() == []
+        mine, its = layout(connection), layout(upgraded)
+        its["strict"] = [row for row in its["strict"] if "migrations" not in row[0]]
+        for part, expected in mine.items():
+            assert its[part] == expected, part
+
+
+def test_a_view_of_the_users_own_survives_an_upgrade(tmp_path):
+    path = tmp_path / "runs.db"
+    shutil.copy(GOLDEN / "journal-1" / "runs.db", path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIEW mine AS SELECT flow, state FROM flow_runs")
+        before = connection.execute("SELECT * FROM mine ORDER BY 1, 2").fetchall()
+    journal = open_journal(path, "power")
+    assert journal.rows("SELECT * FROM mine ORDER BY 1, 2") == before != []
+    close_journals()
 
 
 def test_sqlite_utils_is_not_imported_to_open_a_journal_that_is_up_to_date(tmp_path):

@@ -10,13 +10,16 @@ from durable.reader import JournalReader, TaskRun, every
 
 COLUMNS = {
     "flow_runs": "id flow function name state state_type started ended executions idempotency_key message "
-    "parent_flow_run_id process_row flow_run_row",
+    "parent_flow_run_id process_row flow_run_row version forked_from",
     "task_runs": "id task function name state state_type started ended seconds attempts occurrence result_bytes "
-    "message parent_task_run_row flow_run_row process_row task_run_row",
+    "message parent_task_run_row flow_run_row process_row task_run_row version reason worker yielded",
     "states": "run_kind run_id seq state state_type at message process_row result_row run_row",
     "results": "result_row format bytes expires",
     "processes": "process_row pid host started python durable sqlite durability command folder",
+    "yields": "task_run_id number at bytes process_row result_row task_run_row",
+    "dependencies": "task_run_id upstream_task_run_id argument task_run_row upstream_task_run_row",
 }
+LATER = {"yields", "dependencies"}  # what the script below has none of
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def test_the_columns_are_there_and_only_added_to(db, view):
     found = [row["name"] for row in db.execute(f"PRAGMA table_info({view})")]
     promised = COLUMNS[view].split()
     assert found[: len(promised)] == promised
-    assert db.execute(f"SELECT count(*) FROM {view}").fetchone()[0] > 0
+    assert (db.execute(f"SELECT count(*) FROM {view}").fetchone()[0] > 0) is (view not in LATER)
 
 
 def test_every_view_is_promised_here(db):

@@ -1,16 +1,18 @@
 """The journal: all SQL that writes. The schema and its essay are in schema/journal.sql."""
 
-from durable.journal.records import (
+from durable.journal.facts import (
     FORMAT_DURABLE,
     FORMAT_EXCEPTION,
     FORMAT_PICKLE,
     CachedResult,
     FlowRecord,
-    Journal,
     Label,
     Outcome,
+    Place,
     TaskRecord,
+    Yielded,
 )
+from durable.journal.journal import Journal
 from durable.journal.registry import close_journals, open_journal
 from durable.journal.writer import Entry
 
@@ -24,7 +26,9 @@ __all__ = [
     "Journal",
     "Label",
     "Outcome",
+    "Place",
     "TaskRecord",
+    "Yielded",
     "close_journals",
     "open_journal",
 ]

@@ -8,8 +8,8 @@ import threading
 from pathlib import Path
 
 from durable.errors import ConfigurationError, JournalFailed
+from durable.journal.journal import Journal
 from durable.journal.opening import identity
-from durable.journal.records import Journal
 
 _open: dict[str, tuple[Journal, tuple[int, int]]] = {}
 _inherited: set[str] = set()  # files a forked child may not open: it holds the parent's SQLite state of them

@@ -7,6 +7,7 @@ compares.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any, Final
 from durable.states import STATES
 
 APPLICATION_ID: Final = 0x64757262  # "durb": file(1) and other programs can tell a journal from any other database
-VERSION: Final = 1  # PRAGMA user_version of the journals this release writes
+VERSION: Final = 2  # PRAGMA user_version of the journals this release writes
 
+_VIEW: Final = re.compile(r"^CREATE VIEW (\w+)", re.MULTILINE)
 _PACKAGE: Final = Path(__file__).parent.parent
 # A wheel carries the folder inside the package; a source checkout has its one copy beside the package.
 FOLDER: Final = _PACKAGE / "schema" if (_PACKAGE / "schema").is_dir() else _PACKAGE.parent / "schema"
@@ -44,7 +46,13 @@ def upgrade(connection: sqlite3.Connection, folder: Path = FOLDER / "migrations"
     for file in sorted(folder.glob("*.sql")):
         if found < int(file.name[:4]) <= version:
             migrations(name=file.stem)(_Script(file))
+    # A view that names a table which a migration remakes would stand in its way; ours are text, so they are made anew.
+    views = statements((FOLDER / "views.sql").read_text(encoding="utf-8"))
+    for name in _VIEW.findall("".join(views)):
+        connection.execute(f"DROP VIEW IF EXISTS {name}")
     migrations.apply(Database(connection))
+    for statement in views:
+        connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {version}")
 
 

@@ -21,8 +21,8 @@ FIND_TASK: Final = "SELECT id FROM task WHERE key = ? AND source = ?"
 # A flow run begins. If its idempotency key was just taken by another process, nothing is inserted.
 ADD_FLOW_RUN: Final = """
 INSERT INTO flow_run (key, flow_id, parent_flow_run_id, parent_task_run_id, process_id, state, at, parameters,
-                      parameters_digest, idempotency_key, name, tags)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
+                      parameters_digest, idempotency_key, name, tags, version)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
 # What happens to a flow run next, with or without a result written just before in the same transaction.
 ADD_FLOW_STATE: Final = """
@@ -33,8 +33,9 @@ VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 
 # A task run starts: the row is its first transition.
 ADD_TASK_RUN: Final = """
-INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs, name, tags)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs, name, tags,
+                      version, reason, worker)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 
 # What happens to a task run next: without a result, with one written just before, with another run's.
 ADD_TASK_STATE: Final = """
@@ -42,21 +43,49 @@ INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message) VA
 ADD_TASK_STATE_WITH_RESULT: Final = """
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
 VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
-ADD_CACHED_STATE: Final = """
+ADD_FIRST_STATE: Final = """
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, result_id, message)
-VALUES (last_insert_rowid(), 1, ?, ?, ?, ?, NULL)"""
+VALUES (last_insert_rowid(), 1, ?, ?, ?, ?, ?)"""
+
+# What a generator yields next: a value written just before, or one that cannot be recorded.
+ADD_YIELD: Final = """
+INSERT INTO task_run_yield (task_run_id, number, at, process_id, result_id) VALUES (?, ?, ?, ?, last_insert_rowid())"""
+ADD_UNKEPT_YIELD: Final = "INSERT INTO task_run_yield (task_run_id, number, at, process_id) VALUES (?, ?, ?, ?)"
+# What a generator has yielded, in order, from one value on.
+NEXT_YIELDS: Final = """
+SELECT y.number, o.format, o.checksum, o.payload
+FROM task_run_yield AS y LEFT JOIN result AS o ON o.id = y.result_id
+WHERE y.task_run_id = ? AND y.number >= ? ORDER BY y.number LIMIT ?"""
+COUNT_YIELDS: Final = "SELECT coalesce(max(number), 0) FROM task_run_yield WHERE task_run_id = ?"
+
+# What a task run waited for: the upstream by its id, so that one written in the same transaction is found.
+ADD_DEPENDENCY: Final = """
+INSERT INTO task_run_dependency (task_run_id, upstream_id, argument)
+SELECT d.id, u.id, ? FROM task_run AS d, task_run AS u WHERE d.key = ? AND u.key = ? ON CONFLICT DO NOTHING"""
 
 # The bytes a run returned or raised.
-ADD_RESULT: Final = "INSERT INTO result (format, checksum, cache_key, expires_at, payload) VALUES (?, ?, ?, ?, ?)"
+ADD_RESULT: Final = """
+INSERT INTO result (format, checksum, cache_key, expires_at, task_run_id, payload) VALUES (?, ?, ?, ?, ?, ?)"""
 FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload FROM result WHERE id = ?"
 
-# The newest result under a cache key, with the arguments it was computed from, to be compared on a hit.
+# The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.
 FIND_CACHED: Final = """
-SELECT o.id, o.expires_at, t.inputs
+SELECT o.id, o.expires_at, t.inputs, t.id
 FROM result AS o
-JOIN task_run_state AS s ON s.result_id = o.id AND s.state = 7
-JOIN task_run AS t ON t.id = s.task_run_id
-WHERE o.cache_key = ? ORDER BY o.id DESC LIMIT 1"""
+JOIN task_run AS t ON t.id = o.task_run_id
+JOIN task_run_state AS s
+    ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+WHERE o.cache_key = ? AND s.state = 7 AND s.result_id = o.id ORDER BY o.id DESC LIMIT 1"""
+
+# What a memo could have been: the other sources of a task, and its newest calls made elsewhere, among recent ones.
+OTHER_SOURCES: Final = "SELECT id, source FROM task WHERE key = ? AND id <> ? ORDER BY id DESC LIMIT 20"
+RECENT_INPUTS: Final = """
+SELECT t.inputs FROM task_run AS t JOIN task AS d ON d.id = t.task_id
+WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = ? AND t.flow_run_id IS NOT ? AND t.inputs IS NOT NULL
+ORDER BY t.id DESC LIMIT 20"""
+
+FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
+TASK_ROWS: Final = "SELECT id FROM task WHERE key = ?"
 
 # Where task runs stand now: one by its identity, or the next of a flow run in the order they began.
 _TASK_RECORD: Final = """

@@ -69,6 +69,8 @@ def open_for_reading(path: str | os.PathLike[str]) -> Opened:
     notes: list[str] = []
     connection, immutable = _connect(file, notes)
     try:
+        if immutable and not notes:
+            _check_length(file, connection)
         version, complete = _identify(file, connection)
     except BaseException as error:
         connection.close()
@@ -79,6 +81,11 @@ def open_for_reading(path: str | os.PathLike[str]) -> Opened:
         rest = "" if complete else ", by its public views only"
         known = f"schema {version}, this one knows {VERSION}"
         notes.append(f"written by a newer durable ({known}): shown as far as it is understood{rest}")
+    elif not complete:
+        notes.append(
+            f"written by an older durable (schema {version}): shown by its public views only, until the next run of its "
+            "script brings it up to date"
+        )
     return Opened(connection, file, version, complete, immutable, tuple(notes))
 
 
@@ -187,6 +194,13 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+def _check_length(file: Path, connection: sqlite3.Connection) -> None:
+    """Refuse a file that ends before its last page does: SQLite itself notices only when that page is read."""
+    ((pages,), (size,)) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    if _size(file) < pages * size:
+        raise Damaged(str(file), f"it is cut off: it has {_size(file)} bytes, its header says {pages * size}")
+
+
 def _identify(file: Path, connection: sqlite3.Connection) -> tuple[int, bool]:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -195,9 +209,9 @@ def _identify(file: Path, connection: sqlite3.Connection) -> tuple[int, bool]:
         if not application and not tables:
             raise NotAJournal(str(file), "it is an empty database: nothing was recorded yet")
         raise NotAJournal(str(file), f"it is an SQLite database of another program (application_id {application})")
-    if version <= VERSION:
-        if not tables >= _TABLES:
-            raise Damaged(str(file), f"it is damaged: the tables {', '.join(sorted(_TABLES - tables))} are missing")
+    if version <= VERSION and not tables >= _TABLES:
+        raise Damaged(str(file), f"it is damaged: the tables {', '.join(sorted(_TABLES - tables))} are missing")
+    if version == VERSION:
         return version, True
     return version, all(_compiles(connection, query) for query in ALL)
 

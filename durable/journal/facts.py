@@ -1,0 +1,122 @@
+"""What the journal hands to the engine and takes from it: plain rows, bytes in and bytes out."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from xxhash import xxh3_64_intdigest
+
+from durable.states import StateKind
+
+FORMAT_DURABLE: Final = 1
+FORMAT_PICKLE: Final = 2
+FORMAT_EXCEPTION: Final = 3
+
+
+class TaskRecord(NamedTuple):
+    """Where a task run stands: its newest transition."""
+
+    id: int
+    key: bytes
+    task_id: int
+    seq: int
+    state: StateKind
+    at: int
+    result_id: int | None
+    message: str | None
+
+
+class FlowRecord(NamedTuple):
+    """Where a flow run stands: its newest transition, and the process that recorded it."""
+
+    id: int
+    key: bytes
+    begun: int
+    seq: int
+    state: StateKind
+    at: int
+    result_id: int | None
+    pid: int
+    host: str
+    process_started: int
+    message: str | None
+    parameters: bytes
+    name: str | None
+
+
+class Outcome(NamedTuple):
+    """What a run returned or raised, as bytes, with how to find and trust it.
+
+    Attributes:
+        format: FORMAT_DURABLE, FORMAT_PICKLE or FORMAT_EXCEPTION.
+        payload: the encoded value.
+        cache_key: 16 bytes under which a memo policy may find it, or None.
+        expires_at: microseconds since the epoch from which it is no memo hit any more, or None.
+    """
+
+    format: int
+    payload: bytes
+    cache_key: bytes | None = None
+    expires_at: int | None = None
+
+
+class Label(NamedTuple):
+    """What a run goes by beyond its identity.
+
+    Attributes:
+        name: a name of its own.
+        tags: those beyond its function's, as a JSON array.
+        version: its function's version.
+    """
+
+    name: str | None = None
+    tags: str | None = None
+    version: str | None = None
+
+
+class Place(NamedTuple):
+    """A new task run: what identifies it, and where it was called.
+
+    Attributes:
+        key: its identity (16 bytes).
+        task_id, flow_run_id, parent_id: rows of its task, of its flow run and of the task run it was called in.
+        occurrence: 1 for the first of equal calls in one place.
+        inputs: its canonical arguments.
+        label: what it goes by.
+        reason: why nothing recorded was used; None if there was nothing.
+        worker: what executes it; None for its caller.
+        upstream: the ids of the task runs it waited for, each with the argument's name.
+    """
+
+    key: bytes
+    task_id: int
+    flow_run_id: int | None
+    parent_id: int | None
+    occurrence: int
+    inputs: bytes | None
+    label: Label = Label()
+    reason: str | None = None
+    worker: str | None = None
+    upstream: tuple[tuple[bytes, str], ...] = ()
+
+
+class CachedResult(NamedTuple):
+    """A result found under a cache key: with the arguments and the row of the task run that computed it."""
+
+    result_id: int
+    expires_at: int | None
+    inputs: bytes | None
+    task_run: int
+
+
+class Yielded(NamedTuple):
+    """A value a generator yielded; `outcome` is None where it could not be recorded."""
+
+    number: int
+    outcome: Outcome | None
+
+
+def checksum_of(payload: bytes) -> int:
+    """xxh3_64 as SQLite stores it: a signed 64-bit integer."""
+    digest = xxh3_64_intdigest(payload)
+    return digest - (1 << 64) if digest >> 63 else digest

@@ -1,0 +1,144 @@
+"""What the journal can be asked for. Every query has its text in `durable.journal.statements`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from durable.errors import CorruptPayload
+from durable.journal import statements as sql
+from durable.journal.facts import CachedResult, FlowRecord, Outcome, TaskRecord, Yielded, checksum_of
+from durable.journal.writer import Writer
+from durable.states import BY_CODE
+
+
+class Lookups(Writer):
+    """The read side of a journal that is open for writing."""
+
+    def find_task_run(self, key: bytes) -> TaskRecord | None:
+        """The task run with this identity."""
+        found = self.rows(sql.FIND_TASK_RUN, (key,))
+        return _task_record(found[0]) if found else None
+
+    def next_task_runs(self, flow_run_id: int, after: int, limit: int) -> list[TaskRecord]:
+        """The next `limit` task runs of a flow run after row `after`, in the order they began."""
+        return [_task_record(row) for row in self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit))]
+
+    def newest_task_run(self, flow_run_id: int) -> int:
+        """The newest task run row of a flow run; 0 if it has none."""
+        return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
+
+    def executed_source(self, run: int) -> int | None:
+        """The task row a task run was last executed with, if it is another than the run's own."""
+        found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
+        return found[0][0] if found else None
+
+    def executions(self, run: int) -> int:
+        """How often the body of a task run has begun."""
+        return int(self.rows(sql.COUNT_EXECUTIONS, (run,))[0][0])
+
+    def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
+        """How many failed attempts a task run has on record after result `since`, and the newest one's result, or 0."""
+        count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
+        return count, newest
+
+    def source_of(self, task_id: int) -> tuple[bytes, dict[str, str]]:
+        """The recorded source digest of a task row, and the digests of its components."""
+        source, parts = self.rows(sql.FIND_SOURCE, (task_id,))[0]
+        return source, json.loads(parts)
+
+    def find_cached(self, cache_key: bytes) -> CachedResult | None:
+        """The newest completed result under a cache key."""
+        found = self.rows(sql.FIND_CACHED, (cache_key,))
+        return CachedResult(*found[0]) if found else None
+
+    def outcome(self, result_id: int) -> Outcome:
+        """The bytes of a result.
+
+        Raises:
+            CorruptPayload: they do not match their checksum.
+        """
+        format_, checksum, cache_key, payload = self.rows(sql.FIND_RESULT, (result_id,))[0]
+        return self._trusted(f"result {result_id}", format_, checksum, payload, cache_key)
+
+    def yields(self, run: int, start: int, limit: int) -> list[Yielded]:
+        """The values a generator's task run has on record, from number `start` on, at most `limit`.
+
+        Raises:
+            CorruptPayload: one does not match its checksum.
+        """
+        return [
+            Yielded(number, None if format_ is None else self._trusted(f"value {number}", format_, checksum, payload))
+            for number, format_, checksum, payload in self.rows(sql.NEXT_YIELDS, (run, start, limit))
+        ]
+
+    def count_yields(self, run: int) -> int:
+        """How many values a generator's task run has on record."""
+        return int(self.rows(sql.COUNT_YIELDS, (run,))[0][0])
+
+    def _trusted(self, what: str, format_: int, checksum: int, payload: bytes, key: bytes | None = None) -> Outcome:
+        if checksum_of(payload) != checksum:
+            raise CorruptPayload(f"{self.path}: {what} does not match its checksum: the file is damaged")
+        return Outcome(format_, payload, key)
+
+    def other_sources(self, task_key: bytes, row: int) -> list[tuple[int, bytes]]:
+        """The other recorded sources of a task, newest first: row and digest."""
+        return self.rows(sql.OTHER_SOURCES, (task_key, row))
+
+    def recent_inputs(self, task_key: bytes, flow_run_id: int | None) -> list[bytes]:
+        """The arguments of the newest calls of a task made elsewhere than in this flow run."""
+        return [inputs for (inputs,) in self.rows(sql.RECENT_INPUTS, (task_key, flow_run_id))]
+
+    def inputs_of(self, runs: list[int]) -> list[bytes]:
+        """The recorded arguments of task runs."""
+        found = (self.rows(sql.FIND_INPUTS, (run,)) for run in runs)
+        return [rows[0][0] for rows in found if rows and rows[0][0] is not None]
+
+    def task_rows(self, task_key: bytes) -> frozenset[int]:
+        """The rows of all recorded sources of a task."""
+        return frozenset(row for (row,) in self.rows(sql.TASK_ROWS, (task_key,)))
+
+    def find_flow_run(self, key: bytes) -> FlowRecord | None:
+        """The flow run with this id."""
+        return _flow_record(self.rows(sql.FIND_FLOW_RUN, (key,)))
+
+    def choose_flow_run(self, prefix: str) -> list[tuple[int, bytes, bytes]]:
+        """``(flow row, parameters digest, id)`` of at most two flow runs whose id (hex) begins with `prefix`."""
+        return self.rows(sql.CHOOSE_FLOW_RUN, (prefix.upper(),))
+
+    def flow_run_by_idempotency_key(self, flow_id: int, key: str) -> FlowRecord | None:
+        """The flow run that has this idempotency key."""
+        return _flow_record(self.rows(sql.FIND_FLOW_RUN_BY_IDEMPOTENCY_KEY, (flow_id, key)))
+
+    def unfinished_flow_runs(self, flow_id: int, digest: bytes) -> list[FlowRecord]:
+        """The runs of a flow with these parameters that did not complete, newest first."""
+        return [_as_flow_record(row) for row in self.rows(sql.UNFINISHED_FLOW_RUNS, (flow_id, digest))]
+
+    def last_record(self, flow_run_id: int) -> int:
+        """When anything was last recorded under a flow run, in microseconds since the epoch."""
+        return int(self.rows(sql.LAST_RECORD, (flow_run_id,))[0][0])
+
+    def last_failure(self, flow_run_id: int) -> int:
+        """The result of the newest recorded failure of a flow run; 0 if it never failed."""
+        return int(self.rows(sql.LAST_FAILURE, (flow_run_id,))[0][0])
+
+    def failed_flow_attempts(self, flow_run_id: int) -> int:
+        """How many failed attempts a flow run has on record since it last ended Failed."""
+        return int(self.rows(sql.COUNT_FLOW_RETRIES, (flow_run_id,))[0][0])
+
+    def restored(self, flow_run_id: int) -> tuple[int, int]:
+        """How many completed task runs a flow run has, and how many microseconds they took."""
+        count, took = self.rows(sql.COUNT_RESTORED, (flow_run_id,))[0]
+        return count, took
+
+
+def _task_record(row: Any) -> TaskRecord:
+    return TaskRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
+
+
+def _as_flow_record(row: Any) -> FlowRecord:
+    return FlowRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
+
+
+def _flow_record(rows: list[Any]) -> FlowRecord | None:
+    return _as_flow_record(rows[0]) if rows else None
