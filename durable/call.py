@@ -20,13 +20,14 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import TaskDefinition
-from durable.errors import NotSerializable, TaskRunTimeoutError
-from durable.execution import SLOTS, Execution
+from durable.errors import FlowRunCancelled, NotSerializable, TaskRunTimeoutError
+from durable.execution import CANCELLED_MESSAGE, SLOTS, Execution
+from durable.forks import origin_of
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import (
@@ -39,6 +40,7 @@ from durable.runs import FlowRun, Scope
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
+    CANCELLED,
     COMPLETED,
     CRASHED,
     FAILED,
@@ -74,9 +76,12 @@ class Call(Execution, Scope):
     ) -> None:
         self._inputs, self._unhashable = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
+        origin = origin_of(parent, definition.key, self._inputs, self._occurrence) if parent.has_history else None
         if not definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
         Scope.__init__(self, key, parent.flow_run, journal)
+        if origin is not None:
+            self.origin, self.has_history = origin, True
         self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark
         log_prints = definition.options.log_prints
@@ -94,7 +99,8 @@ class Call(Execution, Scope):
         parent, policy = self._parent, self.definition.policy
         if not (parent.has_history or policy.is_memo or policy.extras):
             return None
-        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable, self._context))
+        origin = self.origin if self.flow_run is not None and self.flow_run.fork is not None else None
+        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable, self._context, origin))
         self._cache_key = known.cache_key
         if known.record is not None:
             self._record, self.row, self.kind, self._seq = (
@@ -114,7 +120,13 @@ class Call(Execution, Scope):
         return None
 
     def started(self) -> Entry | None:
-        """An attempt begins."""
+        """An attempt begins.
+
+        Raises:
+            FlowRunCancelled: the run was asked to be cancelled.
+        """
+        if self.flow_run is not None and self.flow_run.cancel.asked():
+            self._cancel(self.flow_run)
         self.attempt += 1
         self.open()
         if self._failure is not None:
@@ -226,6 +238,15 @@ class Call(Execution, Scope):
         if task_log.isEnabledFor(30):
             retry = f"{self._retries}/{self.definition.options.retries.count}"
             task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
+
+    def _cancel(self, run: FlowRun) -> NoReturn:
+        """The run stops here. What waited for another attempt has ended; a call that did not begin leaves no record."""
+        error = FlowRunCancelled(run.flow_name, run.key.hex())
+        if self._failure is not None:
+            self.done = True
+            # Not handed to the driver, which expects an attempt; nothing is lost by waiting for this one commit.
+            self.journal.commit(self._ends(CANCELLED, CANCELLED_MESSAGE))
+        raise error
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""

@@ -28,6 +28,7 @@
     └── TaskFailed                   stands in for a recorded exception that cannot be rebuilt
 
     TerminationSignal                SIGTERM, raised in the flow so that it can record why it stops (a SystemExit)
+    FlowRunCancelled                 `durable cancel`, raised where the next task is called (a BaseException)
 
 Messages name the object (task, run, file), say what was expected, what was found and what to do next.
 Every error pickles: its arguments are its constructor's.
@@ -255,3 +256,26 @@ class TerminationSignal(SystemExit):
 
     def __init__(self, code: int = 143) -> None:
         super().__init__(code)
+
+
+class FlowRunCancelled(BaseException):
+    """Somebody asked for the flow run to be cancelled: raised where the run calls its next task.
+
+    Not an Exception, like asyncio's CancelledError, so that ``except Exception`` in a flow does not swallow it;
+    ``finally`` blocks run. The run is recorded as Cancelled, and is never continued by itself.
+
+    Args:
+        flow_name: the flow's name.
+        run_id: the flow run's id.
+    """
+
+    def __init__(self, flow_name: str, run_id: str) -> None:
+        super().__init__(flow_name, run_id)
+        self.flow_name = flow_name
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return (
+            f"flow run {self.flow_name} {self.run_id[:7]} was cancelled. It is not continued by itself; to continue it "
+            f"after all: DURABLE_RESUME={self.run_id[:7]}"
+        )

@@ -15,13 +15,13 @@ from typing import Any, ClassVar, Final
 
 from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
-from durable.errors import JournalError
+from durable.errors import FlowRunCancelled, JournalError
 from durable.journal import Entry, Journal, Label, Outcome
 from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import AWAITING_RETRY, CRASHED, RETRYING, State, StateKind
+from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, State, StateKind
 from durable.tagging import current_tags
 from durable.timeouts import Limit
 
@@ -51,6 +51,7 @@ SLOTS: Final = (
 
 
 NO_LABEL: Final = Label()
+CANCELLED_MESSAGE: Final = "Cancelled with `durable cancel`."
 
 
 class Execution:
@@ -203,6 +204,9 @@ class Execution:
         if isinstance(error, JournalError) or self.journal.is_inherited:
             self.done = self.propagates = True  # there is nothing to record it in
             return None
+        if isinstance(error, FlowRunCancelled):
+            self.done = True
+            return self._ends(CANCELLED, CANCELLED_MESSAGE)
         if not isinstance(error, Exception):
             self.done = True
             return self._ends(CRASHED, self._interruption(error))

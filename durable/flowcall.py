@@ -15,10 +15,11 @@ from durable import views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
-from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal
-from durable.execution import SLOTS, Execution
+from durable.errors import FlowRunCancelled, FlowRunTimeoutError, NotSerializable, TerminationSignal
+from durable.execution import NO_LABEL, SLOTS, Execution
+from durable.forks import begin, descend, origin_of, reusable_flow
 from durable.interrupts import Interrupts
-from durable.journal import Entry, FlowRecord, Journal, Outcome
+from durable.journal import Entry, FlowRecord, Journal, Label, Outcome
 from durable.keys import digest
 from durable.logs import flow_log, root_log
 from durable.outcomes import (
@@ -34,11 +35,16 @@ from durable.resume import Choice, Request, choose
 from durable.runs import FlowRun, Scope
 from durable.states import (
     AWAITING_RETRY,
+    CACHED,
+    CANCELLED,
+    CANCELLING,
     COMPLETED,
     CRASHED,
     FAILED,
+    PENDING,
     RETRYING,
     RUNNING,
+    TIMED_OUT,
     State,
     StateKind,
     StateType,
@@ -48,6 +54,7 @@ from durable.states import (
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 
 
+_DONE = frozenset({COMPLETED, FAILED, TIMED_OUT, CANCELLED})
 _DIED = "Its process died; found when the run was resumed."
 
 
@@ -62,6 +69,7 @@ class FlowCall(Execution):
         "_is_root",
         "_key",
         "_lock",
+        "_origin",
         "_parameters",
         "_parameters_digest",
         "_parent",
@@ -91,9 +99,12 @@ class FlowCall(Execution):
         # A subflow is identified when it is called, like a task; with an idempotency key it is that key's run instead.
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
         self._identity: bytes | None = None
+        self._origin: bytes | None = None  # in a forked run: the original's subflow
         self._is_root = parent is None or parent.flow_run is None
         if parent is not None and not self._is_root and definition.options.idempotency_key is None:
-            self._identity, _ = parent.identify(definition.key, self._parameters)
+            self._identity, occurrence = parent.identify(definition.key, self._parameters)
+            if parent.has_history:
+                self._origin = origin_of(parent, definition.key, self._parameters, occurrence)
         if not definition.options.record_inputs:
             self._parameters = canonical_digest_abridged(self._parameters)
         self.journal = journal
@@ -111,6 +122,8 @@ class FlowCall(Execution):
         while True:
             choice = self._choose(row)
             if choice.record is None:
+                if self._origin is not None and (entry := self._reuse(self._origin, row)) is not None:
+                    return entry
                 if self._begin(row):
                     return None
                 continue  # another process has just taken the idempotency key
@@ -158,8 +171,11 @@ class FlowCall(Execution):
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
-        if self._lock is not None:
-            self._lock.release()
+        if self._lock is None:
+            return
+        if self.run is not None and self.kind in _DONE and not self.journal.is_inherited:
+            self.run.cancel.withdraw()
+        self._lock.release()
 
     @property
     def run_key(self) -> bytes | None:
@@ -193,6 +209,11 @@ class FlowCall(Execution):
         """As in `Execution`; a cancellation by SIGTERM is a termination."""
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
+        run = self.run
+        ended_with_others = type(error).__name__ in ("CancelledError", "BaseExceptionGroup")
+        if run is not None and run.cancel.noticed and ended_with_others:
+            # In an async flow the task call that was told may be another coroutine's; this one was cancelled with it.
+            return FlowRunCancelled(run.flow_name, run.key.hex())
         return super()._meaning(error)
 
     def _interruption(self, error: BaseException) -> str:
@@ -221,18 +242,7 @@ class FlowCall(Execution):
         self.kind, self._key = RUNNING, key
         run = self._becomes(key, 0)
         label = self._label(run, frozenset())
-        flow_run = parent.flow_run if parent is not None else None
-        entry = self.journal.flow_run_begins(
-            key,
-            row,
-            (flow_run.id if flow_run is not None else None, parent.row if parent is not None else None),
-            RUNNING,
-            self._parameters,
-            self._parameters_digest,
-            self.definition.options.idempotency_key,
-            label,
-        )
-        self.journal.commit(entry)
+        self.journal.commit(self._row(row, RUNNING, label))
         record = self.journal.find_flow_run(key)
         if record is None:
             self.close()
@@ -242,13 +252,44 @@ class FlowCall(Execution):
         self._log("Beginning flow run %s", run.name)
         return True
 
+    def _row(self, flow: int, state: StateKind, label: Label) -> Entry:
+        """The run's own row, which is its first transition."""
+        parent = self._parent
+        flow_run = parent.flow_run if parent is not None else None
+        return self.journal.flow_run_begins(
+            self._key or b"",
+            flow,
+            (flow_run.id if flow_run is not None else None, parent.row if parent is not None else None),
+            state,
+            self._parameters,
+            self._parameters_digest,
+            self.definition.options.idempotency_key,
+            label,
+        )
+
     def _becomes(self, key: bytes, row: int) -> FlowRun:
         """The call executes that run."""
-        run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest)
         own, parent = self.definition.options.log_prints, self._parent
+        cancel = parent.flow_run.cancel if parent is not None and parent.flow_run is not None else None
+        run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest, cancel)
         run.log_prints = own if own is not None else parent is not None and parent.log_prints
         run.describe = self.view
+        descend(run, parent, self._origin)
         return run
+
+    def _reuse(self, origin: bytes, row: int) -> Entry | None:
+        """In a forked run: give the result of the original's subflow, if all of it came before the fork."""
+        parent = self._parent
+        assert parent is not None  # noqa: S101 - only a subflow has an origin
+        record = reusable_flow(parent, origin)
+        if record is None or record.result_id is None:
+            return None
+        self._value = restore(self.journal.outcome(record.result_id), f"flow run {record.key.hex()[:7]}")
+        self._becomes(self._identity or b"", 0)
+        self.kind, self.done, self._key = CACHED, True, self._identity
+        entry = self.journal.flow_run_cached(self._row(row, PENDING, NO_LABEL), CACHED, record.result_id)
+        self.at = entry.at
+        return entry
 
     def _give_recorded(self, record: FlowRecord) -> bool:
         """Give the run's recorded end, if it has one that counts."""
@@ -273,10 +314,13 @@ class FlowCall(Execution):
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
+        begin(run, record)
         self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)
-        if self._identity is None:
+        if record.forked_from is not None and record.state is PENDING:
+            root_log.info("beginning %s, a fork of run %s", run.name, record.forked_from.hex()[:7])
+        elif self._identity is None:
             root_log.info(
                 "resuming %s, begun %s: %s restored, %s saved",
                 run.name,
@@ -292,7 +336,8 @@ class FlowCall(Execution):
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
-        entry = self._enters((kind, message), outcome=outcome)
+        states = ((CANCELLING, None), (kind, message)) if kind is CANCELLED else ((kind, message),)
+        entry = self._enters(*states, outcome=outcome)
         self._log("Finished in state %s", self.state())
         return entry
 

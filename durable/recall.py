@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
+from durable.forks import reusable_task
 from durable.journal import Journal, Outcome, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import restore
@@ -60,6 +61,7 @@ class Asked(NamedTuple):
         inputs: its canonical arguments.
         unhashable: those that count by their type only.
         context: gives what a cache_key_fn is handed.
+        origin: in a forked run, its identity in the original.
     """
 
     definition: TaskDefinition
@@ -68,6 +70,7 @@ class Asked(NamedTuple):
     inputs: bytes
     unhashable: tuple[str, ...]
     context: Callable[[], TaskRunContext]
+    origin: bytes | None = None
 
 
 def recall(asked: Asked) -> Known:
@@ -82,6 +85,8 @@ def recall(asked: Asked) -> Known:
     key = _cache_key(asked) if policy.is_memo or policy.extras else None
     if record is not None:
         return _own(asked, record, key)
+    if asked.origin is not None and (reused := _reused(asked, asked.origin, key)) is not None:
+        return reused
     if not policy.is_memo or key is None or asked.definition.options.refresh_cache:
         return Known(cache_key=key)
     return _memo(asked, key)
@@ -127,6 +132,17 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
             f"{error.reason} It is in the recorded result of task {definition.where}, task run {asked.key.hex()[:7]}"
         )
         raise UnresolvedClass(error.module, error.qualname, reason) from None
+
+
+def _reused(asked: Asked, origin: bytes, cache_key: bytes | None) -> Known | None:
+    """What the call of the original that this one stands for came to (see `durable.forks`)."""
+    policy, record = asked.definition.policy, reusable_task(asked.scope, origin)
+    if record is None or record.result_id is None or not policy.reuses:
+        return None
+    outcome = asked.scope.journal.outcome(record.result_id)
+    if policy.extras and outcome.cache_key != cache_key:
+        return None
+    return Known(cache_key=cache_key, ended=True, value=_value(asked, record, outcome), cached=record.result_id)
 
 
 def _memo(asked: Asked, cache_key: bytes) -> Known:

@@ -15,22 +15,51 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
 from durable.logs import name_records_by
+from durable.ownership import Cancellation
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
-class Scope:
-    """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
+class Fork(NamedTuple):
+    """Where a forked run parts from its original: the first task run that is not reused, by row, and when it began."""
 
-    __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
+    before: int
+    began: int
+
+
+def identity(scope: bytes, callee: bytes, inputs: bytes, occurrence: int) -> bytes:
+    """The identity (16 bytes) of a call: where it was made, of what, with which arguments, the how many-th."""
+    base = xxh3_128_digest(scope + callee + inputs)
+    return base if occurrence == 1 else xxh3_128_digest(base + occurrence.to_bytes(8, "little"))
+
+
+class Scope:
+    """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`.
+
+    In a forked run it has an `origin`, too: the identity of the same scope in the original (`durable.forks`).
+    """
+
+    __slots__ = (
+        "_counts",
+        "_lock",
+        "_seen",
+        "flow_run",
+        "has_history",
+        "journal",
+        "key",
+        "log_prints",
+        "mark",
+        "origin",
+        "row",
+    )
 
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
         self.key = key
@@ -40,6 +69,7 @@ class Scope:
         self.mark = 0
         self.has_history = False
         self.log_prints = False  # whether what its body prints is logged
+        self.origin: bytes  # set in forked runs only
         self._seen: set[int]
         self._counts: dict[int, int]
         self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none
@@ -93,11 +123,33 @@ class FlowRun(Scope):
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        fork: of a forked run, where it parts from its original.
+        cancel: whether somebody asked for it to be cancelled; a subflow shares its caller's.
     """
 
-    __slots__ = ("_last", "_limit", "_window", "_window_lock", "describe", "flow_name", "id", "own_name", "parameters")
+    __slots__ = (
+        "_last",
+        "_limit",
+        "_window",
+        "_window_lock",
+        "cancel",
+        "describe",
+        "flow_name",
+        "fork",
+        "id",
+        "own_name",
+        "parameters",
+    )
 
-    def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        key: bytes,
+        row: int,
+        flow_name: str,
+        parameters: bytes,
+        cancel: Cancellation | None = None,
+    ) -> None:
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
@@ -109,6 +161,8 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.fork: Fork | None = None
+        self.cancel = cancel or Cancellation(journal.path, key)
 
     @property
     def name(self) -> str:

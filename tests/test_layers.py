@@ -50,7 +50,8 @@ LAYERS = {
     "timeouts": (3, 0),
     "runs": (3, 1),
     "resume": (3, 1),
-    "recall": (3, 2),
+    "forks": (3, 2),
+    "recall": (3, 3),
     "output": (3, 2),
     # a call
     "execution": (4, 0),

@@ -12,8 +12,8 @@ from durable import cache_policies
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
-CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError InvalidTransition
-JournalBusy
+CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled FlowRunInProgress FlowRunTimeoutError
+InvalidTransition JournalBusy
 JournalError JournalFailed JournalNotFound JournalNotWritable MissingContextError NewerJournal NotAJournal
 NotSerializable NothingToResume ParameterBindError State StateType Task TaskFailed TaskInterrupted TaskRunTimeoutError
 TerminationSignal Unhashable UnresolvedClass UnsupportedFilesystem __version__ close_journals configure flow

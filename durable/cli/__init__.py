@@ -9,7 +9,9 @@ from typing import NoReturn
 
 import click
 
+from durable.cli.cancel import cancel
 from durable.cli.exits import INTERRUPTED, told
+from durable.cli.fork import fork
 from durable.cli.inspect import inspect
 from durable.cli.terminal import note
 from durable.version import __version__
@@ -24,7 +26,8 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
-cli.add_command(inspect)
+for command in (cancel, fork, inspect):
+    cli.add_command(command)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

@@ -28,6 +28,14 @@ class Lookups(Writer):
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
 
+    def newest_in_family(self, flow_run_id: int) -> int:
+        """The newest task run row of a flow run and its subflows; 0 if there is none."""
+        return int(self.rows(sql.NEWEST_IN_FAMILY, (flow_run_id,))[0][0])
+
+    def begun(self, run: int) -> int:
+        """When a task run began, in microseconds since the epoch."""
+        return int(self.rows(sql.FIND_BEGUN, (run,))[0][0])
+
     def executed_source(self, run: int) -> int | None:
         """The task row a task run was last executed with, if it is another than the run's own."""
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))

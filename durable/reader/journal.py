@@ -280,7 +280,9 @@ class JournalReader:
         newest = stretches[-1]
         shown = state = self.state(newest.state)
         ended = newest.ended
-        if not state.ended:
+        if state.type == "PENDING":  # a fork that nobody has begun: there is no process to have died
+            live = False
+        elif not state.ended:
             if live is False:
                 shown, ended = StateName("Crashed", "CRASHED"), self._last_record(id_, _NEWEST)
             elif live is None:
@@ -297,7 +299,7 @@ class JournalReader:
             state=shown.name,
             type=shown.type,
             recorded=state.name,
-            died=live is False and not state.ended,
+            died=live is False and not state.ended and state.type != "PENDING",
             live=live,
             started=started,
             ended=ended,

@@ -1,0 +1,70 @@
+"""What a command is about: the journal's file and one flow run in it."""
+
+from __future__ import annotations
+
+import click
+
+from durable.cli.exits import NO_SUCH, Stopped
+from durable.cli.liveness import alive_for
+from durable.journal import Journal, open_journal
+from durable.reader import FlowRun, JournalReader
+from durable.settings import durability, journal_path
+
+SCHEMA = 1  # of the JSON documents
+
+
+def split(words: tuple[str, ...], what: str) -> tuple[str, str]:
+    """``[DB] WHAT`` as given: the journal's path, by default the configured one, and the other word."""
+    if len(words) == 1:
+        return journal_path(), words[0]
+    if len(words) != 2:
+        raise click.UsageError(f"expected [DB] {what}")
+    return words[0], words[1]
+
+
+def reading(path: str) -> JournalReader:
+    """The journal, read-only, with its tables understood.
+
+    Raises:
+        Stopped: it is of another schema, which this command cannot do without.
+    """
+    reader = JournalReader(path, alive_for(path))
+    if not reader.complete:
+        reader.close()
+        raise Stopped(NO_SUCH, f"{reader.path}: {'; '.join(reader.notes)}")
+    return reader
+
+
+def flow_run(reader: JournalReader, prefix: str, *, root: bool = True) -> FlowRun:
+    """The flow run whose id begins with `prefix`; ``-`` is the newest.
+
+    Raises:
+        Stopped: there is none, or several; or it is a subflow, and `root` asks for one that is not.
+    """
+    if prefix == "-":
+        newest = reader.flow_runs(1)
+        if not newest:
+            raise Stopped(NO_SUCH, f"{reader.path}: no flow was run yet")
+        return newest[0]
+    found = [run for run in reader.find(prefix) if isinstance(run, FlowRun)]
+    if len(found) > 1:
+        ids = ", ".join(run.id[: len(prefix) + 4] for run in found)
+        raise Stopped(
+            NO_SUCH, f"{reader.path}: several runs have ids that begin with {prefix!r}: {ids}... Give more digits"
+        )
+    if not found:
+        raise Stopped(
+            NO_SUCH, f"{reader.path}: no flow run has an id that begins with {prefix!r}. See `durable inspect`"
+        )
+    (run,) = found
+    if root and run.parent_row is not None:
+        top = run
+        while top.parent_row is not None:
+            top = reader.flow_run(top.parent_row)
+        raise Stopped(NO_SUCH, f"{reader.path}: {run.id[:7]} is a subflow of run {top.id[:7]}: name that one")
+    return run
+
+
+def writing(reader: JournalReader) -> Journal:
+    """The journal that `reader` has shown to be one, opened to be written."""
+    return open_journal(reader.path, durability())

@@ -1,0 +1,58 @@
+"""Forked runs: which call of the original a call of the fork stands for, and whether its result may be used.
+
+`durable fork` makes a run that reuses what its original completed before one task run. Rules:
+
+1. A scope of a fork carries the identity of the same scope in the original, so a call made in it has the identity it
+   would have had there, by the same derivation. Nothing is written in the original.
+2. A call that has no record of its own uses the original's if that one completed, kept its result and began before the
+   task run the fork was made at. It is recorded as Cached, with a pointer to the original's result.
+3. A subflow is reused as a whole if all of it began before that task run; otherwise its body runs, and rule 2 goes for
+   the calls made in it.
+4. A run that is no fork pays for none of this: only a scope with a history is asked.
+"""
+
+from __future__ import annotations
+
+from durable.journal import FlowRecord, TaskRecord
+from durable.runs import FlowRun, Fork, Scope, identity
+from durable.states import CACHED, COMPLETED
+
+_REUSED = frozenset({COMPLETED, CACHED})
+
+
+def origin_of(scope: Scope, callee: bytes, inputs: bytes, occurrence: int) -> bytes | None:
+    """The identity in the original of a call made in `scope`; None if its run is no fork."""
+    run = scope.flow_run
+    return identity(scope.origin, callee, inputs, occurrence) if run is not None and run.fork is not None else None
+
+
+def begin(run: FlowRun, record: FlowRecord) -> None:
+    """The run that `record` tells of is executed: if it is a fork, its calls stand for the original's."""
+    if record.forked_from is not None and record.forked_before is not None:
+        run.origin = record.forked_from
+        run.fork = Fork(record.forked_before, run.journal.begun(record.forked_before))
+
+
+def descend(run: FlowRun, parent: Scope | None, origin: bytes | None) -> None:
+    """`run`, a subflow called in `parent`, stands for the original's subflow `origin`."""
+    if parent is not None and parent.flow_run is not None and origin is not None:
+        run.origin, run.fork, run.has_history = origin, parent.flow_run.fork, True
+
+
+def reusable_task(scope: Scope, origin: bytes) -> TaskRecord | None:
+    """The original's record of a call, if its result may be used."""
+    run = scope.flow_run
+    record = scope.journal.find_task_run(origin)
+    if run is None or run.fork is None or record is None or record.id >= run.fork.before:
+        return None
+    return record if record.state in _REUSED and record.result_id is not None else None
+
+
+def reusable_flow(scope: Scope, origin: bytes) -> FlowRecord | None:
+    """The original's record of a subflow, if its result may be used."""
+    run = scope.flow_run
+    record = scope.journal.find_flow_run(origin)
+    if run is None or run.fork is None or record is None or record.result_id is None or record.state not in _REUSED:
+        return None
+    ended_before = record.begun < run.fork.began and scope.journal.newest_in_family(record.id) < run.fork.before
+    return record if ended_before else None
