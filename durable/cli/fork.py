@@ -41,8 +41,7 @@ def fork(words: tuple[str, ...], *, start: str, as_json: bool) -> None:
         task = _task(reader, run, start)
         count = reused_before(reader, run, task)
         told = facts.call(reader, task)
-        journal = writing(reader)
-        made = fork_flow_run(journal, run.row, task.row).hex()
+    made = fork_flow_run(writing(reader), run.row, task.row).hex()
     if as_json:
         document = {"schema": SCHEMA, "run": made, "forked_from": run.id, "before": task.id, "reused": count}
         sys.stdout.write(json.dumps(document) + "\n")

@@ -66,5 +66,8 @@ def flow_run(reader: JournalReader, prefix: str, *, root: bool = True) -> FlowRu
 
 
 def writing(reader: JournalReader) -> Journal:
-    """The journal that `reader` has shown to be one, opened to be written."""
+    """The journal that `reader` has shown to be one, opened to be written. Closes the reader: within one process SQLite
+    shares what it knows of a file, and would go on without writing to the log's index.
+    """
+    reader.close()
     return open_journal(reader.path, durability())
