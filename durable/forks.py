@@ -5,7 +5,7 @@
 1. A scope of a fork carries the identity of the same scope in the original, so a call made in it has the identity it
    would have had there, by the same derivation. Nothing is written in the original.
 2. A call that has no record of its own uses the original's if that one completed, kept its result and began before the
-   task run the fork was made at. It is recorded as Cached, with a pointer to the original's result.
+   task run the fork was made at, without calling it. It is recorded as Cached, with a pointer to the original's result.
 3. A subflow is reused as a whole if all of it began before that task run; otherwise its body runs, and rule 2 goes for
    the calls made in it.
 4. A run that is no fork pays for none of this: only a scope with a history is asked.
@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from durable.journal import FlowRecord, TaskRecord
+from durable.journal import FlowRecord, Journal, TaskRecord
 from durable.runs import FlowRun, Fork, Scope, identity
 from durable.states import CACHED, COMPLETED
 
@@ -30,7 +30,8 @@ def begin(run: FlowRun, record: FlowRecord) -> None:
     """The run that `record` tells of is executed: if it is a fork, its calls stand for the original's."""
     if record.forked_from is not None and record.forked_before is not None:
         run.origin = record.forked_from
-        run.fork = Fork(record.forked_before, run.journal.begun(record.forked_before))
+        before = record.forked_before
+        run.fork = Fork(before, run.journal.begun(before), _around(run.journal, before))
 
 
 def descend(run: FlowRun, parent: Scope | None, origin: bytes | None) -> None:
@@ -43,7 +44,9 @@ def reusable_task(scope: Scope, origin: bytes) -> TaskRecord | None:
     """The original's record of a call, if its result may be used."""
     run = scope.flow_run
     record = scope.journal.find_task_run(origin)
-    if run is None or run.fork is None or record is None or record.id >= run.fork.before:
+    if run is None or run.fork is None or record is None:
+        return None
+    if record.id >= run.fork.before or record.id in run.fork.around:
         return None
     return record if record.state in _REUSED and record.result_id is not None else None
 
@@ -56,3 +59,16 @@ def reusable_flow(scope: Scope, origin: bytes) -> FlowRecord | None:
         return None
     ended_before = record.begun < run.fork.began and scope.journal.newest_in_family(record.id) < run.fork.before
     return record if ended_before else None
+
+
+def _around(journal: Journal, row: int) -> frozenset[int]:
+    """The task runs a task run was called in, at any depth, through subflows too."""
+    found: set[int] = set()
+    flow, task = journal.caller_of_task(row)
+    while flow is not None or task is not None:
+        if task is not None:
+            found.add(task)
+            flow, task = journal.caller_of_task(task)
+        elif flow is not None:
+            flow, task = journal.caller_of_flow(flow)
+    return frozenset(found)

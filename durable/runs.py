@@ -29,10 +29,17 @@ _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the reco
 
 
 class Fork(NamedTuple):
-    """Where a forked run parts from its original: the first task run that is not reused, by row, and when it began."""
+    """Where a forked run parts from its original.
+
+    Attributes:
+        before: the first task run that is not reused, by row.
+        began: when that one began.
+        around: the task runs it was called in, at any depth: not reused either.
+    """
 
     before: int
     began: int
+    around: frozenset[int]
 
 
 def identity(scope: bytes, callee: bytes, inputs: bytes, occurrence: int) -> bytes:

@@ -13,6 +13,8 @@ from durable.cli.cancel import cancel
 from durable.cli.exits import INTERRUPTED, told
 from durable.cli.fork import fork
 from durable.cli.inspect import inspect
+from durable.cli.resume import resume
+from durable.cli.run import run
 from durable.cli.terminal import note
 from durable.version import __version__
 
@@ -26,7 +28,7 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
-for command in (cancel, fork, inspect):
+for command in (cancel, fork, inspect, resume, run):
     cli.add_command(command)
 
 

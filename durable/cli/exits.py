@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from durable.errors import CorruptPayload, DurableError, JournalBusy
+from durable.errors import CorruptPayload, DurableError, FlowRunInProgress, JournalBusy
 from durable.reader import Damaged
 
 NOT_COMPLETED: Final = 1
@@ -30,7 +30,7 @@ class Stopped(Exception):
 
 def code_of(error: DurableError) -> int:
     """The exit code for an error."""
-    if isinstance(error, JournalBusy):
+    if isinstance(error, JournalBusy | FlowRunInProgress):
         return BUSY
     return DAMAGED if isinstance(error, Damaged | CorruptPayload) else NO_SUCH
 

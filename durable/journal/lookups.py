@@ -36,6 +36,16 @@ class Lookups(Writer):
         """When a task run began, in microseconds since the epoch."""
         return int(self.rows(sql.FIND_BEGUN, (run,))[0][0])
 
+    def caller_of_task(self, run: int) -> tuple[int | None, int | None]:
+        """The flow run and the task run that a task run was called in."""
+        flow_run, task_run = self.rows(sql.CALLER_OF_TASK, (run,))[0]
+        return flow_run, task_run
+
+    def caller_of_flow(self, run: int) -> tuple[int | None, int | None]:
+        """The flow run and the task run that a flow run was called in."""
+        flow_run, task_run = self.rows(sql.CALLER_OF_FLOW, (run,))[0]
+        return flow_run, task_run
+
     def executed_source(self, run: int) -> int | None:
         """The task row a task run was last executed with, if it is another than the run's own."""
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))

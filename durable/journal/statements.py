@@ -116,7 +116,9 @@ INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, task_id) VA
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
 
-# When a task run began.
+# When a task run began, and in what it was called.
+CALLER_OF_TASK: Final = "SELECT flow_run_id, parent_id FROM task_run WHERE id = ?"
+CALLER_OF_FLOW: Final = "SELECT parent_flow_run_id, parent_task_run_id FROM flow_run WHERE id = ?"
 FIND_BEGUN: Final = "SELECT at FROM task_run WHERE id = ?"
 
 # How often a task run's body has begun.
