@@ -133,6 +133,16 @@ def _lock_path(journal: Path, name: str) -> Path:
     return journal.with_name(journal.name + "-locks") / f"{name}.lock"
 
 
+def live_runs(journal: Path) -> list[str]:
+    """Ids of the flow runs that other live processes execute; those of which it cannot be told count, too."""
+    names = (path.stem for path in _lock_path(journal, "x").parent.glob("*.lock") if path not in _ours)
+    return [name for name in names if _is_id(name) and is_held(journal, bytes.fromhex(name)) is not False]
+
+
+def _is_id(name: str) -> bool:
+    return len(name) == 32 and set(name) <= set("0123456789abcdef")
+
+
 def is_held(journal: Path, run: bytes) -> bool | None:
     """Whether a live process executes the flow run, asked without taking anything from it. None: cannot be told
     here.

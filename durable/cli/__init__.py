@@ -9,10 +9,14 @@ from typing import NoReturn
 
 import click
 
+from durable.cli.backup import backup
 from durable.cli.cancel import cancel
+from durable.cli.check import check
 from durable.cli.exits import INTERRUPTED, told
+from durable.cli.export import export
 from durable.cli.fork import fork
 from durable.cli.inspect import inspect
+from durable.cli.prune import prune
 from durable.cli.resume import resume
 from durable.cli.run import run
 from durable.cli.terminal import note
@@ -28,7 +32,7 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
-for command in (cancel, fork, inspect, resume, run):
+for command in (backup, cancel, check, export, fork, inspect, prune, resume, run):
     cli.add_command(command)
 
 

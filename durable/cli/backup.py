@@ -61,7 +61,9 @@ def _check_goal(journal: Path, goal: Path, *, force: bool) -> None:
         if not force:
             raise Stopped(NO_SUCH, f"{goal} is there already; --force replaces it")
     if has_log(goal):
-        raise Stopped(NO_SUCH, f"{goal}-wal belongs to a database of that name, which may be in use. Choose another name")
+        raise Stopped(
+            NO_SUCH, f"{goal}-wal belongs to a database of that name, which may be in use. Choose another name"
+        )
 
 
 def _copy(reader: JournalReader, made: Path) -> None:

@@ -61,7 +61,7 @@ def call(flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) ->
     with users_code():
         value = _result(flow, args, kwargs)
         if value is not None:
-                sys.stdout.write(f"{value}\n")
+            sys.stdout.write(f"{value}\n")
 
 
 def _result(flow: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

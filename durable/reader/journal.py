@@ -108,6 +108,10 @@ class JournalReader:
         finally:
             self.rows("ROLLBACK")
 
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy the whole file, one moment of it, into another database."""
+        self._connection.backup(target)
+
     def state(self, code: int) -> StateName:
         """A state by its number, as the file explains it: a newer journal may have states unknown here."""
         if not self._states:
