@@ -19,7 +19,9 @@ from durable.cli.inspect import inspect
 from durable.cli.prune import prune
 from durable.cli.resume import resume
 from durable.cli.run import run
+from durable.cli.tail import tail
 from durable.cli.terminal import note
+from durable.cli.watch import watch
 from durable.version import __version__
 
 
@@ -32,7 +34,7 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
-for command in (backup, cancel, check, export, fork, inspect, prune, resume, run):
+for command in (backup, cancel, check, export, fork, inspect, prune, resume, run, tail, watch):
     cli.add_command(command)
 
 
