@@ -8,14 +8,14 @@ same rules for what is history and what gets a new chance.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from durable import views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
-from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal
+from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.interrupts import Interrupts
 from durable.journal import Entry, FlowRecord, Journal, Outcome
@@ -37,6 +37,7 @@ from durable.states import (
     COMPLETED,
     CRASHED,
     FAILED,
+    NOT_READY,
     RETRYING,
     RUNNING,
     State,
@@ -44,6 +45,7 @@ from durable.states import (
     StateType,
     check_transition,
 )
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 
@@ -65,12 +67,16 @@ class FlowCall(Execution):
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_verdict",
+        "gated",
         "journal",
+        "needs",
         "run",
     )
 
     late = FlowRunTimeoutError
     noun = "Flow run"
+    is_flow = True
 
     definition: FlowDefinition
 
@@ -83,30 +89,63 @@ class FlowCall(Execution):
         journal: Journal,
         *,
         return_state: bool = False,
+        wait_for: Sequence[Need] = (),
     ) -> None:
         self._prepare(definition, args, kwargs, return_state=return_state)
-        self._parameters = definition.parameters(args, kwargs)
-        self._parameters_digest = digest("parameters", self._parameters)
         self._parent = parent
-        # A subflow is identified when it is called, like a task; with an idempotency key it is that key's run instead.
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
-        self._identity: bytes | None = None
         self._is_root = parent is None or parent.flow_run is None
-        if parent is not None and not self._is_root and definition.options.idempotency_key is None:
-            self._identity, _ = parent.identify(definition.key, self._parameters)
-        if not definition.options.record_inputs:
-            self._parameters = canonical_digest_abridged(self._parameters)
+        self._identity: bytes | None = None
+        self._parameters, needs = definition.parameters(args, kwargs)
+        self._parameters_digest = b""
+        self.needs = needs if not wait_for else (*(needs or ()), *wait_for)
+        self.gated = self.needs is not None
+        if not self.gated:
+            self._identify()
         self.journal = journal
         self.run: FlowRun | None = None
         self._key: bytes | None = None
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
+        self._verdict: str | None = None
+
+    def _identify(self) -> None:
+        """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
+        parent, options = self._parent, self.definition.options
+        self._parameters_digest = digest("parameters", self._parameters)
+        if parent is not None and not self._is_root and options.idempotency_key is None:
+            self._identity, _ = parent.identify(self.definition.key, self._parameters)
+        if not options.record_inputs:
+            self._parameters = canonical_digest_abridged(self._parameters)
 
     # What a driver calls, in this order.
 
+    def awaited(self) -> list[Upstream]:
+        """The futures among its parameters that have not ended."""
+        return awaited(self.needs or ())
+
+    def locked(self) -> bool:
+        """What it waited for has ended: it is identified by the values, or not called."""
+        failed = not_ready(self.needs or ())
+        if failed:
+            upstream = "; ".join(f"its upstream (in {need.argument}) ended {need.state()}" for need in failed)
+            self.error, self.kind, self.done = (
+                UnfinishedRun(f"flow {self.definition.name!r}", upstream),
+                NOT_READY,
+                True,
+            )
+            return False
+        self.args = tuple(map(resolved, self.args))
+        self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
+        self._parameters, _ = self.definition.parameters(self.args, self.kwargs)
+        self._identify()
+        return False
+
     def replay(self) -> Entry | None:
         """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
+        if self.done:  # not called
+            return None
         row = self.journal.flow_row(self.definition.key, self.definition.name, self.definition.function)
         while True:
             choice = self._choose(row)
@@ -124,6 +163,7 @@ class FlowCall(Execution):
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
+        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -132,6 +172,27 @@ class FlowCall(Execution):
             self._interrupts.watch(_canceller() if self.definition.is_async else None)
         assert self.run is not None  # noqa: S101 - replay has settled it
         self._enter(self.run)
+
+    def runner(self) -> Any:
+        """What executes the task runs that its body submits, if it has submitted any."""
+        return self.run.runner if self.run is not None else None
+
+    def settled(self, value: Any) -> Any:
+        """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
+
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        """
+        settled, states = returned(value)
+        if not states:
+            return value
+        failed = [state for state in states if not state.is_completed()]
+        alone = len(states) == 1 and isinstance(value, (State, Upstream))
+        if failed:
+            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
+            raise failed[0].result(raise_on_failure=False)
+        if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
+            self._verdict = "All states completed."
+        return settled
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -145,16 +206,17 @@ class FlowCall(Execution):
         self._value = value
         if self.journal.is_inherited:  # a forked child has come back from its parent's body
             return None
+        outcome: Outcome | None = None
         try:
-            outcome: Outcome | None = Outcome(*of_value(value, "durable", self.definition.where))
+            if self.definition.options.persist_result:
+                outcome = Outcome(*of_value(value, "durable", self.definition.where))
         except NotSerializable as error:
             if self._identity is not None or self.definition.options.idempotency_key is not None:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
-            outcome = None
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, self._verdict, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
@@ -194,6 +256,9 @@ class FlowCall(Execution):
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
         return super()._meaning(error)
+
+    def _message_of(self, error: Exception) -> str:
+        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
 
     def _interruption(self, error: BaseException) -> str:
         return interruption(error, self._interrupts.reason)
@@ -248,7 +313,13 @@ class FlowCall(Execution):
         own, parent = self.definition.options.log_prints, self._parent
         run.log_prints = own if own is not None else parent is not None and parent.log_prints
         run.describe = self.view
+        run.make_runner = self._make_runner
         return run
+
+    def _make_runner(self) -> Any:
+        runner = self.definition.options.task_runner.duplicate()
+        runner.on_loop = self.definition.is_async
+        return runner
 
     def _give_recorded(self, record: FlowRecord) -> bool:
         """Give the run's recorded end, if it has one that counts."""

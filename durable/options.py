@@ -80,6 +80,7 @@ class TaskOptions:
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
+    cache_result_in_memory: bool = True
 
 
 def task_options(
@@ -90,6 +91,7 @@ def task_options(
     persist_result: Any,
     on_interrupt: Any,
     result_serializer: Any,
+    cache_result_in_memory: Any,
     timeout_seconds: Any,
     cache_expiration: Any,
     refresh_cache: Any,
@@ -112,6 +114,7 @@ def task_options(
         persist_result=_flag(where, "persist_result", persist_result, default=True),
         on_interrupt=_choice(where, "on_interrupt", on_interrupt, ("retry", "fail")),
         result_serializer=_choice(where, "result_serializer", result_serializer, ("durable", "pickle")),
+        cache_result_in_memory=_flag(where, "cache_result_in_memory", cache_result_in_memory, default=True),
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
         refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
@@ -135,6 +138,8 @@ class FlowOptions:
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
+    persist_result: bool = True
+    task_runner: Any = None
 
 
 def flow_options(
@@ -150,8 +155,10 @@ def flow_options(
     flow_run_name: Any,
     log_prints: Any,
     record_inputs: Any,
+    persist_result: Any,
+    task_runner: Any,
 ) -> FlowOptions:
-    """Check a flow's options; arguments and errors as in `task_options`."""
+    """Check a flow's options; arguments and errors as in `task_options`, and `task_runner` is checked already."""
     if resume_within is None:
         resume_within = DEFAULT_RESUME_WITHIN
     elif isinstance(resume_within, timedelta):
@@ -173,6 +180,8 @@ def flow_options(
         run_name=runnames.checked(where, "flow_run_name", flow_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
         record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
+        persist_result=_flag(where, "persist_result", persist_result, default=True),
+        task_runner=task_runner,
     )
 
 

@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Final
 
 from xxhash import xxh3_128_digest
@@ -93,9 +94,23 @@ class FlowRun(Scope):
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        runner: executes the task runs submitted in it; None until there are any.
+        make_runner: makes it.
     """
 
-    __slots__ = ("_last", "_limit", "_window", "_window_lock", "describe", "flow_name", "id", "own_name", "parameters")
+    __slots__ = (
+        "_last",
+        "_limit",
+        "_window",
+        "_window_lock",
+        "describe",
+        "flow_name",
+        "id",
+        "make_runner",
+        "own_name",
+        "parameters",
+        "runner",
+    )
 
     def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
         super().__init__(key, None, journal)
@@ -109,6 +124,8 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.runner: Any = None
+        self.make_runner: Callable[[], Any] = lambda: None
 
     @property
     def name(self) -> str:
@@ -118,6 +135,13 @@ class FlowRun(Scope):
     def view(self) -> Any:
         """The flow run, as users are told of it."""
         return self.describe()
+
+    def running(self) -> Any:
+        """What executes the task runs submitted in it."""
+        if self.runner is None:
+            with self._window_lock:
+                self.runner = self.runner or self.make_runner()
+        return self.runner
 
     def has_a_past(self) -> None:
         """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
@@ -140,6 +164,11 @@ class FlowRun(Scope):
                 found = self._window.pop(key, None)
         return found or self.journal.find_task_run(key)
 
+    def unasked(self) -> list[TaskRecord]:
+        """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
+        with self._window_lock:
+            return list(islice(self._window.values(), 100))
+
     def _read_ahead(self) -> None:
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
@@ -152,6 +181,9 @@ def standalone(journal: Journal) -> Scope:
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
+
+# Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
+yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
 def _current_names() -> tuple[str | None, str | None]:

@@ -25,6 +25,11 @@ ARGUMENTS = {
     "message": "boom",
     "traceback_text": "Traceback ...",
     "code": 143,
+    "number": 3,
+    "found": "ended",
+    "name": "task run 'load-3f2'",
+    "count": 2,
+    "first": "load-3f2: ValueError: boom",
 }
 
 

@@ -27,6 +27,8 @@ LAYERS = {
     "views": (0, 0),
     "states": (0, 1),
     # values
+    "annotations": (1, 0),
+    "upstream": (1, 1),
     "retries": (1, 0),
     "runnames": (1, 0),
     "tagging": (1, 0),
@@ -50,12 +52,14 @@ LAYERS = {
     "timeouts": (3, 0),
     "runs": (3, 1),
     "resume": (3, 1),
-    "recall": (3, 2),
+    "reasons": (3, 2),
+    "recall": (3, 3),
     "output": (3, 2),
     # a call
     "execution": (4, 0),
     "call": (4, 1),
     "flowcall": (4, 1),
+    "generation": (4, 2),
     # colour
     "drivers": (5, 0),
     # fan-out

@@ -64,6 +64,8 @@ def rule_for(cls: type) -> Handler | None:
     """The rule for a class that is not in the table, or None. A class's own ``__durable_key__`` wins."""
     if callable(getattr(cls, "__durable_key__", None)):
         return callables.write_keyed
+    if getattr(cls, "__durable_upstream__", False):
+        return None  # a future or state: it has no canonical form, what it stands for has
     if issubclass(cls, type):
         return callables.write_class
     kind = kind_of(cls)

@@ -188,7 +188,7 @@ def _transitions(
     plain, with_result = texts
     rows: list[Statement] = []
     if outcome is not None:
-        format_, payload, cache_key, expires_at = outcome
+        format_, payload, cache_key, expires_at, _ = outcome
         owner = run if cache_key is not None else None
         rows.append((sql.ADD_RESULT, (format_, checksum_of(payload), cache_key, expires_at, owner, payload)))
     for number, (kind, message) in enumerate(states):

@@ -57,6 +57,7 @@ SELECT y.number, o.format, o.checksum, o.payload
 FROM task_run_yield AS y LEFT JOIN result AS o ON o.id = y.result_id
 WHERE y.task_run_id = ? AND y.number >= ? ORDER BY y.number LIMIT ?"""
 COUNT_YIELDS: Final = "SELECT coalesce(max(number), 0) FROM task_run_yield WHERE task_run_id = ?"
+COUNT_UNKEPT_YIELDS: Final = "SELECT count(*) FROM task_run_yield WHERE task_run_id = ? AND result_id IS NULL"
 
 # What a task run waited for: the upstream by its id, so that one written in the same transaction is found.
 ADD_DEPENDENCY: Final = """
@@ -66,7 +67,7 @@ SELECT d.id, u.id, ? FROM task_run AS d, task_run AS u WHERE d.key = ? AND u.key
 # The bytes a run returned or raised.
 ADD_RESULT: Final = """
 INSERT INTO result (format, checksum, cache_key, expires_at, task_run_id, payload) VALUES (?, ?, ?, ?, ?, ?)"""
-FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload FROM result WHERE id = ?"
+FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload, task_run_id FROM result WHERE id = ?"
 
 # The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.
 FIND_CACHED: Final = """
