@@ -15,6 +15,7 @@ from durable.keys import Binder, flow_key, function_name, task_key, where
 from durable.options import FlowOptions, TaskOptions
 from durable.policies import CachePolicy
 from durable.source import Source, fingerprint
+from durable.validation import Validator
 
 _log = logging.getLogger("durable")
 _EMPTY_INPUTS = b"\x80"
@@ -155,12 +156,25 @@ class TaskDefinition(_Definition):
 class FlowDefinition(_Definition):
     """A function decorated with ``@flow``."""
 
-    __slots__ = ("options",)
+    __slots__ = ("_validate", "options")
 
     def __init__(self, fn: Callable[..., Any], name: str, description: str | None, options: FlowOptions) -> None:
         super().__init__(fn, name, description)
         self.options = options
         self.key = flow_key(name, self.function)
+        self._validate = Validator(fn, self.where, self.binder.signature) if options.validate_parameters else None
+
+    def accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call's arguments as the body gets them, and as they identify the run.
+
+        Raises:
+            ParameterBindError: they do not fit.
+            ParameterTypeError: one is not what its annotation says.
+        """
+        if self._validate is None:
+            return args, kwargs
+        self.binder.values(args, kwargs)  # what does not fit the signature is told first
+        return self._validate(args, kwargs)
 
     def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Canonical bytes of a call's parameters. Errors as in `TaskDefinition.identity_inputs`."""

@@ -15,7 +15,7 @@ from durable import views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
-from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal
+from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeError, TerminationSignal
 from durable.execution import SLOTS, Execution
 from durable.interrupts import Interrupts
 from durable.journal import Entry, FlowRecord, Journal, Outcome
@@ -84,6 +84,13 @@ class FlowCall(Execution):
         *,
         return_state: bool = False,
     ) -> None:
+        refused: ParameterTypeError | None = None
+        try:
+            args, kwargs = definition.accepted(args, kwargs)
+        except ParameterTypeError as error:
+            if not return_state:
+                raise
+            refused = error
         self._prepare(definition, args, kwargs, return_state=return_state)
         self._parameters = definition.parameters(args, kwargs)
         self._parameters_digest = digest("parameters", self._parameters)
@@ -92,7 +99,9 @@ class FlowCall(Execution):
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
         self._identity: bytes | None = None
         self._is_root = parent is None or parent.flow_run is None
-        if parent is not None and not self._is_root and definition.options.idempotency_key is None:
+        if refused is not None:
+            self._refuse(refused)
+        elif parent is not None and not self._is_root and definition.options.idempotency_key is None:
             self._identity, _ = parent.identify(definition.key, self._parameters)
         if not definition.options.record_inputs:
             self._parameters = canonical_digest_abridged(self._parameters)
@@ -107,6 +116,8 @@ class FlowCall(Execution):
 
     def replay(self) -> Entry | None:
         """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
+        if self.done:  # refused: there is no run
+            return None
         row = self.journal.flow_row(self.definition.key, self.definition.name, self.definition.function)
         while True:
             choice = self._choose(row)
@@ -205,6 +216,11 @@ class FlowCall(Execution):
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
         self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
+
+    def _refuse(self, error: ParameterTypeError) -> None:
+        """Bad input, of which only a state is wanted: it has one, and nothing else."""
+        self.done, self.error = True, error
+        self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
 
     def _choose(self, row: int) -> Choice:
         if self._identity is None:

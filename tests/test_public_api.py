@@ -15,7 +15,8 @@ PUBLIC = """
 CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError InvalidTransition
 JournalBusy
 JournalError JournalFailed JournalNotFound JournalNotWritable MissingContextError NewerJournal NotAJournal
-NotSerializable NothingToResume ParameterBindError State StateType Task TaskFailed TaskInterrupted TaskRunTimeoutError
+NotSerializable NothingToResume ParameterBindError ParameterTypeError State StateType Task TaskFailed TaskInterrupted
+TaskRunTimeoutError
 TerminationSignal Unhashable UnresolvedClass UnsupportedFilesystem __version__ close_journals configure flow
 get_run_logger register runtime tags task
 """.split()
@@ -24,7 +25,8 @@ OPTIONS = {
     "timeout_seconds on_running on_completion on_failure persist_result on_interrupt cache_policy cache_key_fn "
     "cache_expiration refresh_cache result_serializer log_prints record_inputs",
     "flow": "name description flow_run_name resume resume_within idempotency_key journal retries retry_delay_seconds "
-    "timeout_seconds on_running on_completion on_failure on_cancellation on_crashed log_prints record_inputs",
+    "timeout_seconds validate_parameters on_running on_completion on_failure on_cancellation on_crashed log_prints "
+    "record_inputs",
 }
 OBJECTS = [getattr(durable, name) for name in PUBLIC if name != "__version__"]
 FUNCTIONS = [value for value in OBJECTS if isinstance(value, FunctionType)]
@@ -94,7 +96,10 @@ def test_a_docstring_tells_the_errors_that_are_raised(name, function):
         (durable.configure, "ConfigurationError"),
         (durable.register, "TypeError"),
         (durable.Task.__call__, "ParameterBindError NotSerializable JournalError"),
-        (durable.Flow.__call__, "ParameterBindError FlowRunInProgress NothingToResume TaskInterrupted JournalError"),
+        (
+            durable.Flow.__call__,
+            "ParameterBindError ParameterTypeError FlowRunInProgress NothingToResume TaskInterrupted JournalError",
+        ),
         (durable.Task.with_options, "ConfigurationError"),
         (durable.Flow.with_options, "ConfigurationError"),
         (durable.State.result, "TaskFailed"),
