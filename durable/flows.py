@@ -196,7 +196,7 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         on_crashed: hooks, called when it was interrupted, and when the run of a dead process is taken over.
         log_prints: True logs what the body and its tasks print; False by default.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
-            read them there.
+            read them there; what is short can be guessed.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

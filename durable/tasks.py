@@ -236,7 +236,7 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
         log_prints: True logs what the body prints; by default as its flow says.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
-            read them there.
+            read them there; what is short can be guessed.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.
