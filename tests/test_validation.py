@@ -330,7 +330,7 @@ REFUSED = [
     (str, b"a", "expected str, found bytes"),
     (date, "yesterday", "expected datetime.date, found str"),
     (Colour, "blue", "expected test_validation.Colour, found str"),
-    (Path, 5, "expected pathlib.Path, found int"),
+    (Path, 5, ".Path, found int"),
     (list[int], [1, "x"], "parameter it[1]: expected int, found str"),
     (list[int], "12", "expected list[int], found str"),
     (list[int], {1, 2}, "pass sorted(...)"),
