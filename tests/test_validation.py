@@ -146,6 +146,11 @@ def refused(annotation, value):
     return caught.value
 
 
+def numbered(cases):
+    """Names for test cases that are the same in every process."""
+    return [f"{i} {case[0]}"[:60] for i, case in enumerate(cases)]
+
+
 CONVERTED = [
     (int, "5", 5),
     (int, 5.0, 5),
@@ -225,7 +230,7 @@ CONVERTED = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "made"), CONVERTED, ids=[f"{a} {v!r}" for a, v, _ in CONVERTED])
+@pytest.mark.parametrize(("annotation", "value", "made"), CONVERTED, ids=numbered(CONVERTED))
 def test_a_value_is_made_what_its_annotation_says(annotation, value, made):
     if isinstance(value, abc.Iterator):
         value = list(value).__iter__()
@@ -315,7 +320,7 @@ UNCHANGED = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), UNCHANGED, ids=[f"{a} {v!r}"[:60] for a, v in UNCHANGED])
+@pytest.mark.parametrize(("annotation", "value"), UNCHANGED, ids=numbered(UNCHANGED))
 def test_what_fits_already_or_nobody_understands_is_the_same_object(annotation, value):
     assert checked(annotation, value) is value
 
@@ -367,7 +372,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value", "told"), REFUSED, ids=[f"{a} {v!r}"[:60] for a, v, _ in REFUSED])
+@pytest.mark.parametrize(("annotation", "value", "told"), REFUSED, ids=numbered(REFUSED))
 def test_what_cannot_be_made_to_fit_is_refused_and_its_place_is_told_but_not_the_value(annotation, value, told):
     error = refused(annotation, value)
     assert told in str(error)
