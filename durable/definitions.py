@@ -16,6 +16,7 @@ from durable.options import FlowOptions, TaskOptions
 from durable.policies import CachePolicy
 from durable.source import Source, fingerprint
 from durable.upstream import Need, needs_of
+from durable.validation import Validator
 
 _log = logging.getLogger("durable")
 
@@ -222,7 +223,7 @@ class TaskDefinition(_Definition):
 class FlowDefinition(_Definition):
     """A function decorated with ``@flow``."""
 
-    __slots__ = ("options",)
+    __slots__ = ("_validate", "options")
 
     def __init__(
         self,
@@ -235,8 +236,26 @@ class FlowDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.options = options
         self.key = flow_key(name, self.function)
+        self._validate = Validator(fn, self.where, self.binder.signature) if options.validate_parameters else None
 
-    def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, tuple[Need, ...] | None]:
-        """Canonical bytes of a call's parameters, and what they wait for. Errors as in `TaskDefinition`."""
-        counted = self.inputs(self.binder.names, self.binder.values(args, kwargs))
-        return counted.inputs, counted.needs
+    def accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call's arguments as the body gets them, and as they identify the run.
+
+        Raises:
+            ParameterBindError: they do not fit.
+            ParameterTypeError: one is not what its annotation says.
+        """
+        if self._validate is None:
+            return args, kwargs
+        self.binder.values(args, kwargs)  # what does not fit the signature is told first
+        return self._validate(args, kwargs)
+
+    def needs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Need, ...] | None:
+        """What a call's arguments wait for; None where they are handed on as they are."""
+        values = self.binder.values(args, kwargs)
+        needs, counted = needs_of(self.binder.names, values)
+        return tuple(needs) if any(new is not old for new, old in zip(counted, values, strict=True)) else None
+
+    def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Canonical bytes of a call's parameters. Errors as in `TaskDefinition.identity_inputs`."""
+        return self.inputs(self.binder.names, self.binder.values(args, kwargs)).inputs

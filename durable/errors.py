@@ -5,6 +5,7 @@
     DurableError                     anything durable itself has to say
     ├── ConfigurationError           an option or setting that cannot be meant (also a ValueError)
     ├── ParameterBindError           arguments that do not fit the function (also a TypeError)
+    ├── ParameterTypeError           an argument that is not what a flow's annotation says (also a TypeError)
     ├── InvalidTransition            a state that may not follow another: a bug in durable
     ├── CodecError
     │   ├── NotSerializable          a value the journal could not give back exactly (also a TypeError)
@@ -57,6 +58,35 @@ class ConfigurationError(DurableError, ValueError):
 
 class ParameterBindError(DurableError, TypeError):
     """Arguments that do not fit the function's signature. Raised when the call is made, before anything is recorded."""
+
+
+class ParameterTypeError(DurableError, TypeError):
+    """A flow's argument that is not what its annotation says, nor can be made so. Raised before a run exists.
+
+    The value is never told, because it may be a secret.
+
+    Args:
+        function: the flow's function, with its file and line.
+        parameter: the parameter's name, and the place inside the value: ``days[3]``.
+        type_name: what was found there, as ``module.QualName``.
+        expected: the annotation of that place.
+        detail: what else is known of it, as a clause; may be empty.
+    """
+
+    def __init__(self, function: str, parameter: str, type_name: str, expected: str, detail: str = "") -> None:
+        super().__init__(function, parameter, type_name, expected, detail)
+        self.function = function
+        self.parameter = parameter
+        self.type_name = type_name
+        self.expected = expected
+        self.detail = detail
+
+    def __str__(self) -> str:
+        found = f"{self.type_name} ({self.detail})" if self.detail else self.type_name
+        return (
+            f"{self.function}: parameter {self.parameter}: expected {self.expected}, found {found}. Nothing was run. "
+            "Pass what fits, or change the annotation; validate_parameters=False leaves arguments alone."
+        )
 
 
 class InvalidTransition(DurableError):

@@ -141,6 +141,10 @@ class Execution:
         """The next attempt follows the failure that was just recorded."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """The call has ended."""
+        raise NotImplementedError
+
     # What a driver calls.
 
     def awaited(self) -> list[Upstream]:

@@ -52,6 +52,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
             "retries",
             "retry_delay_seconds",
             "timeout_seconds",
+            "validate_parameters",
             "flow_run_name",
             "log_prints",
             "record_inputs",
@@ -81,6 +82,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
                 retries=checked_retries(at, retries=options.get("retries"), delays=options.get("retry_delay_seconds")),
                 hooks=self._hooks(at, options),
                 timeout_seconds=options.get("timeout_seconds"),
+                validate_parameters=options.get("validate_parameters"),
                 flow_run_name=options.get("flow_run_name"),
                 log_prints=options.get("log_prints"),
                 record_inputs=options.get("record_inputs"),
@@ -105,6 +107,8 @@ class Flow(Decorated[P, R, FlowDefinition]):
 
         Raises:
             ParameterBindError: the arguments do not fit.
+            ParameterTypeError: one is not what its annotation says; with `return_state` a Failed state instead. Either
+                way no run was begun.
             FlowRunInProgress: a live process executes the run of this idempotency key.
             NothingToResume: ``resume="require"`` found no unfinished run.
             SubmittedTaskFailed: a task run it submitted failed, and nobody asked for the result.
@@ -176,6 +180,7 @@ def flow(
     retries: int | None = None,
     retry_delay_seconds: Delays | None = None,
     timeout_seconds: float | timedelta | None = None,
+    validate_parameters: bool | None = None,
     on_running: Iterable[Callable[..., Any]] | None = None,
     on_completion: Iterable[Callable[..., Any]] | None = None,
     on_failure: Iterable[Callable[..., Any]] | None = None,
@@ -209,6 +214,9 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated.
         timeout_seconds: how long an attempt may run; then it fails with `FlowRunTimeoutError`. See `task` for what it
             can end.
+        validate_parameters: True (the default) makes the arguments what the annotations say, ``"5"`` an int say, and
+            refuses one that cannot be; the body gets, and the run is identified by, what came of it. False leaves them
+            alone. See `durable.validation` for the rules.
         on_running: hooks, called ``(flow, flow_run, state)`` once it is recorded that an attempt begins. Hooks may be
             sync or async; one that raises is logged and disturbs nothing.
         on_completion: hooks, called when the flow run has completed.
@@ -217,7 +225,7 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         on_crashed: hooks, called when it was interrupted, and when the run of a dead process is taken over.
         log_prints: True logs what the body and its tasks print; False by default.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
-            read them there.
+            read them there; what is short can be guessed.
         persist_result: False keeps the flow's own value out of the journal; a subflow is then run again by a resume,
             its completed tasks kept.
         task_runner: what executes the task runs that are submitted in it (see `durable.task_runners`): a runner or its

@@ -135,6 +135,7 @@ class FlowOptions:
     retries: Retries = NO_RETRIES
     hooks: Hooks = NO_HOOKS
     timeout: float | None = None
+    validate_parameters: bool = True
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
@@ -152,6 +153,7 @@ def flow_options(
     retries: Retries,
     hooks: Hooks,
     timeout_seconds: Any,
+    validate_parameters: Any,
     flow_run_name: Any,
     log_prints: Any,
     record_inputs: Any,
@@ -177,6 +179,7 @@ def flow_options(
         retries=retries,
         hooks=hooks,
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
+        validate_parameters=_flag(where, "validate_parameters", validate_parameters, default=True),
         run_name=runnames.checked(where, "flow_run_name", flow_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
         record_inputs=_flag(where, "record_inputs", record_inputs, default=True),

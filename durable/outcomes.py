@@ -6,7 +6,7 @@ import pickle
 from types import TracebackType
 from typing import Any, Final
 
-from durable.codec import decode, decode_exception, encode, encode_exception
+from durable.codec import decode, decode_exception, dump, encode, encode_exception
 from durable.errors import CorruptPayload, DurableError, NotSerializable, RunFailed
 from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
 from durable.options import Serializer
@@ -25,7 +25,7 @@ def of_value(value: Any, serializer: Serializer, who: str) -> tuple[int, bytes]:
     """
     try:
         if serializer == "pickle":
-            format_, payload = FORMAT_PICKLE, pickle.dumps(value, protocol=5)
+            format_, payload = FORMAT_PICKLE, dump(value)
         else:
             format_, payload = FORMAT_DURABLE, encode(value)
     except NotSerializable as error:

@@ -350,7 +350,7 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         version: recorded with each run, for people. It is no part of what identifies the task.
         log_prints: True logs what the body prints; by default as its flow says.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
-            read them there.
+            read them there; what is short can be guessed.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

@@ -42,6 +42,7 @@ LAYERS = {
     "filesystem": (2, 0),
     "keys": (2, 0),
     "source": (2, 1),
+    "validation": (2, 1),
     "policies": (2, 2),
     "journal": (2, 1),
     "reader": (2, 2),
@@ -58,7 +59,8 @@ LAYERS = {
     # a call
     "execution": (4, 0),
     "call": (4, 1),
-    "flowcall": (4, 1),
+    "settling": (4, 1),
+    "flowcall": (4, 2),
     "generation": (4, 2),
     # colour
     "drivers": (5, 0),

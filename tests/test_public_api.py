@@ -14,18 +14,18 @@ from durable import cache_policies
 PUBLIC = """
 CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError Future
 GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed JournalNotFound JournalNotWritable
-MappingError MissingContextError NewerJournal NotAJournal NotSerializable NothingToResume ParameterBindError RunFailed
-State StateType SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError TerminationSignal
-UnfinishedRun Unhashable UnresolvedClass UnsupportedFilesystem __version__ allow_failure close_journals configure flow
-get_run_logger quote register runtime tags task unmapped
+MappingError MissingContextError NewerJournal NotAJournal NotSerializable NothingToResume ParameterBindError
+ParameterTypeError RunFailed State StateType SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError
+TerminationSignal UnfinishedRun Unhashable UnresolvedClass UnsupportedFilesystem __version__ allow_failure
+close_journals configure flow get_run_logger quote register runtime tags task unmapped
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "
     "timeout_seconds on_running on_completion on_failure persist_result on_interrupt cache_policy cache_key_fn "
     "cache_expiration refresh_cache result_serializer cache_result_in_memory version log_prints record_inputs",
     "flow": "name description flow_run_name resume resume_within idempotency_key journal retries retry_delay_seconds "
-    "timeout_seconds on_running on_completion on_failure on_cancellation on_crashed log_prints record_inputs "
-    "persist_result task_runner version",
+    "timeout_seconds validate_parameters on_running on_completion on_failure on_cancellation on_crashed log_prints "
+    "record_inputs persist_result task_runner version",
 }
 OBJECTS = [getattr(durable, name) for name in PUBLIC if name != "__version__"]
 FUNCTIONS = [value for value in OBJECTS if isinstance(value, FunctionType)]
@@ -95,7 +95,10 @@ def test_a_docstring_tells_the_errors_that_are_raised(name, function):
         (durable.configure, "ConfigurationError"),
         (durable.register, "TypeError"),
         (durable.Task.__call__, "ParameterBindError NotSerializable JournalError"),
-        (durable.Flow.__call__, "ParameterBindError FlowRunInProgress NothingToResume TaskInterrupted JournalError"),
+        (
+            durable.Flow.__call__,
+            "ParameterBindError ParameterTypeError FlowRunInProgress NothingToResume TaskInterrupted JournalError",
+        ),
         (durable.Task.with_options, "ConfigurationError"),
         (durable.Flow.with_options, "ConfigurationError"),
         (durable.State.result, "TaskFailed"),
