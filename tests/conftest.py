@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, configuration, settings
-from scripts import FakeClock
+from scripts import FakeClock, Script
 
 import durable
 from durable.clock import use_clock
@@ -38,6 +38,12 @@ def journal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "runs.db"
     durable.close_journals()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A script in a folder of its own, to be run and killed."""
+    return Script(tmp_path)
 
 
 @pytest.fixture

@@ -82,7 +82,8 @@ WHERE o.cache_key = ? AND s.state = 7 AND s.result_id = o.id ORDER BY o.id DESC 
 OTHER_SOURCES: Final = "SELECT id, source FROM task WHERE key = ? AND id <> ? ORDER BY id DESC LIMIT 20"
 RECENT_INPUTS: Final = """
 SELECT t.inputs FROM task_run AS t JOIN task AS d ON d.id = t.task_id
-WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = ? AND t.flow_run_id IS NOT ? AND t.inputs IS NOT NULL
+WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = :a AND t.inputs IS NOT NULL
+  AND (:b IS NULL OR t.flow_run_id IS NOT :b)
 ORDER BY t.id DESC LIMIT 20"""
 
 FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
@@ -108,7 +109,7 @@ WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """
-INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, task_id) VALUES (?, ?, ?, ?, ?, ?)"""
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message, task_id) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
 
