@@ -6,7 +6,8 @@ The rules are contract 3, 5, 6 and 7 of the design; each has its place here and 
    value was not kept.
 2. A failed one raises again if its failure is history: recorded after the scope's mark. Otherwise it runs again.
 3. One that was cut off runs again, unless it is marked ``on_interrupt="fail"``.
-4. A memo is asked for by its cache key only where the call has no record of its own.
+4. A memo is asked for by its cache key only where the call has no record of its own, and where neither the task nor a
+   setting says not to. The result is recorded under the key all the same.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from durable.journal import Journal, Outcome, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
-from durable.settings import interrupted_may_run
+from durable.settings import interrupted_may_run, setting
 from durable.states import AWAITING_RETRY, NOT_READY, PENDING, StateType
 from durable.views import TaskRunContext
 
@@ -82,7 +83,7 @@ def recall(asked: Asked) -> Known:
     key = _cache_key(asked) if policy.is_memo or policy.extras else None
     if record is not None:
         return _own(asked, record, key)
-    if not policy.is_memo or key is None or asked.definition.options.refresh_cache:
+    if not policy.is_memo or key is None or not _memos_count(asked.definition.options.refresh_cache):
         return Known(cache_key=key)
     return _memo(asked, key)
 
@@ -127,6 +128,12 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
             f"{error.reason} It is in the recorded result of task {definition.where}, task run {asked.key.hex()[:7]}"
         )
         raise UnresolvedClass(error.module, error.qualname, reason) from None
+
+
+def _memos_count(refresh: bool | None) -> bool:  # noqa: FBT001 - the task's option
+    if setting("task_disable_caching"):
+        return False
+    return not (setting("task_refresh_cache") if refresh is None else refresh)
 
 
 def _memo(asked: Asked, cache_key: bytes) -> Known:

@@ -71,6 +71,8 @@ class Script:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DURABLE_")}
         package = str(Path(durable.__file__).resolve().parent.parent)
         path = os.pathsep.join(filter(None, [package, *map(os.path.abspath, _python_path())]))
+        # A user's file of settings would be in the script's folder; the developer's is out of sight.
+        environment |= {"XDG_CONFIG_HOME": str(self.folder / "config")}
         environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env}
         return subprocess.Popen(
             [sys.executable, name, *arguments],

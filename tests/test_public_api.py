@@ -17,7 +17,7 @@ JournalBusy
 JournalError JournalFailed JournalNotFound JournalNotWritable MissingContextError NewerJournal NotAJournal
 NotSerializable NothingToResume ParameterBindError State StateType Task TaskFailed TaskInterrupted TaskRunTimeoutError
 TerminationSignal Unhashable UnresolvedClass UnsupportedFilesystem __version__ close_journals configure flow
-get_run_logger register runtime tags task
+get_run_logger register runtime tags task temporary_settings
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "
