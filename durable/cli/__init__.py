@@ -16,6 +16,7 @@ from durable.version import __version__
 
 # Command -> its module, which has it under the same name. One is loaded when it is asked for.
 _COMMANDS: Final = {
+    "config": "durable.cli.config",
     "inspect": "durable.cli.inspect",
 }
 
