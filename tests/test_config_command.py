@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import durable
@@ -331,6 +331,7 @@ NAMES = {
     "resume": st.sampled_from(["auto", "never", "require"]),
     "logging_level": st.sampled_from(["DEBUG", "INFO", "CRITICAL"]),
     "log_prints": st.booleans(),
+    "progress": st.booleans(),
     "task_default_retries": st.integers(0),
     "task_default_retry_delay_seconds": st.one_of(
         st.integers(0, 10**300),
@@ -346,6 +347,7 @@ def as_text(value):
     return value if isinstance(value, str) else toml(value)
 
 
+@example(before={"journal": '\x7f\x01\u2028\\"'}, changes={"progress": False}, gone=set(), spaced=False)
 @given(before=SOME, changes=SOME, gone=st.sets(st.sampled_from(sorted(NAMES))), spaced=st.booleans())
 def test_what_is_set_is_what_is_found_and_what_is_unset_is_the_default(before, changes, gone, spaced):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
