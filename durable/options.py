@@ -76,7 +76,7 @@ class TaskOptions:
     timeout: float | None = None
     hooks: Hooks = NO_HOOKS
     cache_expiration: float | None = None
-    refresh_cache: bool = False
+    refresh_cache: bool | None = None
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
@@ -117,7 +117,7 @@ def task_options(
         cache_result_in_memory=_flag(where, "cache_result_in_memory", cache_result_in_memory, default=True),
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
-        refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
+        refresh_cache=_optional_flag(where, "refresh_cache", refresh_cache),
         run_name=runnames.checked(where, "task_run_name", task_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
         record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
@@ -128,7 +128,7 @@ def task_options(
 class FlowOptions:
     """A flow's checked options. Field names are the arguments of ``@flow``; see there."""
 
-    resume: Resume = "auto"
+    resume: Resume | None = None
     resume_within: float = DEFAULT_RESUME_WITHIN
     idempotency_key: str | None = None
     journal: str | None = None
@@ -172,7 +172,7 @@ def flow_options(
     if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
         raise ConfigurationError(f"{where}: idempotency_key={idempotency_key!r}: expected a non-empty str")
     return FlowOptions(
-        resume=_choice(where, "resume", resume, ("auto", "never", "require")),
+        resume=None if resume is None else _choice(where, "resume", resume, ("auto", "never", "require")),
         resume_within=float(resume_within),
         idempotency_key=idempotency_key,
         journal=path_option(where, "journal", journal),

@@ -6,7 +6,8 @@ The rules are contract 3, 5, 6 and 7 of the design; each has its place here and 
    value was not kept, or it was rolled back.
 2. A failed one raises again if its failure is history: recorded after the scope's mark. Otherwise it runs again.
 3. One that was cut off runs again, unless it is marked ``on_interrupt="fail"``.
-4. A memo is asked for by its cache key only where the call has no record of its own.
+4. A memo is asked for by its cache key only where the call has no record of its own, and where neither the task nor a
+   setting says not to. The result is recorded under the key all the same.
 5. Whatever runs although something was there says why (`durable.reasons`).
 """
 
@@ -23,7 +24,7 @@ from durable.journal import Journal, Outcome, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
-from durable.settings import interrupted_may_run
+from durable.settings import interrupted_may_run, setting
 from durable.states import AWAITING_RETRY, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
 from durable.views import TaskRunContext
 
@@ -175,7 +176,10 @@ def _memo(asked: Asked, cache_key: bytes | None) -> Known:
         return Known(reason=reasons.unhashable(asked.unhashable))
     if cache_key is None:
         return Known(reason=reasons.NO_KEY if definition.policy.key_fn is not None else None)
-    if definition.options.refresh_cache:
+    if setting("task_disable_caching"):
+        return Known(reason=reasons.DISABLED)
+    refresh = definition.options.refresh_cache
+    if setting("task_refresh_cache") if refresh is None else refresh:
         return Known(reason=reasons.REFRESHED)
     found = journal.find_cached(cache_key)
     # The arguments are compared whole: a digest alone could meet another's.

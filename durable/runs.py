@@ -22,6 +22,7 @@ from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
 from durable.logs import name_records_by
+from durable.settings import setting
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
@@ -177,7 +178,9 @@ class FlowRun(Scope):
 
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
-    return Scope(os.urandom(16), None, journal)
+    scope = Scope(os.urandom(16), None, journal)
+    scope.log_prints = setting("log_prints")
+    return scope
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)

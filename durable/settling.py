@@ -19,6 +19,7 @@ from durable.ownership import RunLock
 from durable.phrases import counted, duration, moment
 from durable.resume import Choice, Request, choose
 from durable.runs import FlowRun, Scope
+from durable.settings import setting
 from durable.states import AWAITING_RETRY, CRASHED, RETRYING, RUNNING, StateType
 
 _IN_FLIGHT: Final = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -93,7 +94,8 @@ class Settling(Execution):
         """The call executes that run."""
         run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest)
         own, parent = self.definition.options.log_prints, self._parent
-        run.log_prints = own if own is not None else parent is not None and parent.log_prints
+        inherited = parent.log_prints if parent is not None else setting("log_prints")
+        run.log_prints = inherited if own is None else own
         run.describe = self.view
         run.make_runner = self._make_runner
         return run

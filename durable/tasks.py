@@ -22,7 +22,7 @@ from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
 from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
-from durable.settings import default_retries, default_retry_delay, durability, journal_path
+from durable.settings import durability, journal_path, setting
 from durable.states import State
 from durable.upstream import wait_for_option
 from durable.views import TaskRunContext
@@ -97,8 +97,8 @@ class Task(Decorated[P, R, TaskDefinition]):
                 at,
                 retries=checked_retries(
                     at,
-                    retries=default_retries() if retries is None else retries,
-                    delays=default_retry_delay() if delays is None else delays,
+                    retries=setting("task_default_retries") if retries is None else retries,
+                    delays=setting("task_default_retry_delay_seconds") if delays is None else delays,
                     jitter=options.get("retry_jitter_factor"),
                     condition=options.get("retry_condition_fn"),
                 ),
@@ -320,11 +320,11 @@ def task(fn: Any = None, /, **options: Any) -> Any:
         tags: part of what identifies the task.
         task_run_name: the name of each run: a template such as ``"load-{day}"`` for the arguments, or a callable that
             gives a str (given them as ``parameters``, if it has an argument of that name).
-        retries: how often a failed call is tried again; ``DURABLE_TASK_DEFAULT_RETRIES`` or 0 by default. Never after
-            an interruption or an error of durable's own, such as a result that cannot be recorded.
+        retries: how often a failed call is tried again; by default the setting ``task_default_retries`` (0). Never
+            after an interruption or an error of durable's own, such as a result that cannot be recorded.
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
-            given `retries`, once, and gives the list (see `exponential_backoff`). By default
-            ``DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS`` (JSON) or 0.
+            given `retries`, once, and gives the list (see `exponential_backoff`). By default the setting
+            ``task_default_retry_delay_seconds`` (0).
         retry_jitter_factor: spreads each delay at random, to at most ``delay * (1 + factor)`` seconds; the mean stays.
         retry_condition_fn: ``(task, task_run, state) -> bool``, sync or async: asked before each retry. One that raises
             is logged and means no.
@@ -343,12 +343,13 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             task with the same key is a hit, across runs; None is none. See `task_input_hash`.
         cache_expiration: how long (seconds or timedelta) a result may be a memo's hit; for ever by default. A resumed
             run keeps its own results whatever their age.
-        refresh_cache: True looks no memo up, and records a new result under the key.
+        refresh_cache: True looks no memo up, and records a new result under the key; by default the setting
+            ``task_refresh_cache`` (False).
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
         cache_result_in_memory: False keeps no value in the future of a submitted run: it is read from the journal when
             it is asked for. By default the newest 1,000 values of a flow run are kept.
         version: recorded with each run, for people. It is no part of what identifies the task.
-        log_prints: True logs what the body prints; by default as its flow says.
+        log_prints: True logs what the body prints; by default as its flow says, else the setting of the same name.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
             read them there; what is short can be guessed.
 

@@ -35,9 +35,9 @@ LAYERS = {
     "options": (1, 1),
     "callbacks": (1, 0),
     "codec": (1, 0),
-    "settings": (1, 0),
+    "settings": (1, 1),
     "ownership": (1, 0),
-    "logs": (1, 1),
+    "logs": (1, 2),
     # facts
     "filesystem": (2, 0),
     "keys": (2, 0),

@@ -17,7 +17,7 @@ GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed Journ
 MappingError MissingContextError NewerJournal NotAJournal NotSerializable NothingToResume ParameterBindError
 ParameterTypeError RunFailed State StateType SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError
 TerminationSignal UnfinishedRun Unhashable UnresolvedClass UnsupportedFilesystem __version__ allow_failure
-close_journals configure flow get_run_logger quote register runtime tags task unmapped
+close_journals configure flow get_run_logger quote register runtime tags task temporary_settings unmapped
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "

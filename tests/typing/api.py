@@ -183,6 +183,10 @@ INPUTS - 1  # type: ignore[operator]
 INPUTS + "a"  # type: ignore[operator]
 durable.configure(durability="fast")  # type: ignore[arg-type]
 durable.configure(journal=Path("runs.db"), durability="process")
+durable.configure(log_prints=True, task_default_retries=2, task_default_retry_delay_seconds=[1, 10, 100])
+durable.configure(retries=2)  # type: ignore[call-arg]
+with durable.temporary_settings({"log_prints": True}) as nothing:
+    assert_type(nothing, None)
 
 # What users annotate with.
 
