@@ -1,25 +1,29 @@
-"""The life of one flow call: which run it is, taking it over, and how it ends.
+"""The life of one flow call: its parameters, its body, and how it ends. Which run it is: `durable.settling`.
 
-The same contract with its driver as `durable.call.Call`. A root call first settles which flow run it is
-(`durable.resume`) and takes its lock; a subflow is identified like a task, lives under its root's lock, and follows the
-same rules for what is history and what gets a new chance.
+The same contract with its driver as `durable.call.Call`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from durable import views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
-from durable.errors import FlowRunCancelled, FlowRunTimeoutError, NotSerializable, TerminationSignal
-from durable.execution import NO_LABEL, SLOTS, Execution
-from durable.forks import begin, descend, origin_of, reusable_flow
+from durable.errors import (
+    FlowRunCancelled,
+    FlowRunTimeoutError,
+    NotSerializable,
+    ParameterTypeError,
+    TerminationSignal,
+    UnfinishedRun,
+)
+from durable.execution import SLOTS
+from durable.forks import original_of
 from durable.interrupts import Interrupts
-from durable.journal import Entry, FlowRecord, Journal, Label, Outcome
+from durable.journal import Entry, Journal, Outcome
 from durable.keys import digest
 from durable.logs import flow_log, root_log
 from durable.outcomes import (
@@ -27,38 +31,29 @@ from durable.outcomes import (
     message_of,
     of_exception,
     of_value,
-    restore,
 )
 from durable.ownership import RunLock
-from durable.phrases import counted, duration, moment
-from durable.resume import Choice, Request, choose
 from durable.runs import FlowRun, Scope
+from durable.settling import Settling
 from durable.states import (
-    AWAITING_RETRY,
-    CACHED,
     CANCELLED,
     CANCELLING,
     COMPLETED,
     CRASHED,
     FAILED,
-    PENDING,
-    RETRYING,
-    RUNNING,
+    NOT_READY,
     TIMED_OUT,
     State,
     StateKind,
-    StateType,
     check_transition,
 )
-
-_IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
-
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
 
 _DONE = frozenset({COMPLETED, FAILED, TIMED_OUT, CANCELLED})
 _DIED = "Its process died; found when the run was resumed."
 
 
-class FlowCall(Execution):
+class FlowCall(Settling):
     """One call of a flow. Attributes as in `Execution`."""
 
     __slots__ = (
@@ -69,16 +64,20 @@ class FlowCall(Execution):
         "_is_root",
         "_key",
         "_lock",
-        "_origin",
+        "_original",
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_verdict",
+        "gated",
         "journal",
+        "needs",
         "run",
     )
 
     late = FlowRunTimeoutError
     noun = "Flow run"
+    is_flow = True
 
     definition: FlowDefinition
 
@@ -91,52 +90,77 @@ class FlowCall(Execution):
         journal: Journal,
         *,
         return_state: bool = False,
+        wait_for: Sequence[Need] = (),
     ) -> None:
         self._prepare(definition, args, kwargs, return_state=return_state)
-        self._parameters = definition.parameters(args, kwargs)
-        self._parameters_digest = digest("parameters", self._parameters)
         self._parent = parent
-        # A subflow is identified when it is called, like a task; with an idempotency key it is that key's run instead.
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
-        self._identity: bytes | None = None
-        self._origin: bytes | None = None  # in a forked run: the original's subflow
         self._is_root = parent is None or parent.flow_run is None
-        if parent is not None and not self._is_root and definition.options.idempotency_key is None:
-            self._identity, occurrence = parent.identify(definition.key, self._parameters)
-            if parent.has_history:
-                self._origin = origin_of(parent, definition.key, self._parameters, occurrence)
-        if not definition.options.record_inputs:
-            self._parameters = canonical_digest_abridged(self._parameters)
+        self._identity: bytes | None = None
+        self._original: bytes | None = None  # in a forked run: the subflow it stands for
+        self._parameters = self._parameters_digest = b""
+        needs = definition.needs(args, kwargs)
+        self.needs = needs if not wait_for else (*(needs or ()), *wait_for)
+        self.gated = self.needs is not None
+        if not self.gated:
+            self._identify()
         self.journal = journal
         self.run: FlowRun | None = None
         self._key: bytes | None = None
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
+        self._verdict: str | None = None
+
+    def _identify(self) -> None:
+        """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
+        parent, options = self._parent, self.definition.options
+        try:
+            self.args, self.kwargs = self.definition.accepted(self.args, self.kwargs)
+        except ParameterTypeError as error:
+            if not self._return_state:
+                raise
+            # Bad input, of which only a state is wanted: it has one, and nothing else.
+            self.done, self.error = True, error
+            self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
+            return
+        self._parameters = self.definition.parameters(self.args, self.kwargs)
+        self._parameters_digest = digest("parameters", self._parameters)
+        if parent is not None and not self._is_root and options.idempotency_key is None:
+            self._identity, occurrence = parent.identify(self.definition.key, self._parameters)
+            if parent.has_history:
+                self._original = original_of(parent, self.definition.key, self._parameters, occurrence)
+        if not options.record_inputs:
+            self._parameters = canonical_digest_abridged(self._parameters)
 
     # What a driver calls, in this order.
 
-    def replay(self) -> Entry | None:
-        """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
-        row = self.journal.flow_row(self.definition.key, self.definition.name, self.definition.function)
-        while True:
-            choice = self._choose(row)
-            if choice.record is None:
-                if self._origin is not None and (entry := self._reuse(self._origin, row)) is not None:
-                    return entry
-                if self._begin(row):
-                    return None
-                continue  # another process has just taken the idempotency key
-            self._lock = choice.lock
-            if self._give_recorded(choice.record):
-                return None
-            return self._take_over(choice.record)
+    def awaited(self) -> list[Upstream]:
+        """The futures among its parameters that have not ended."""
+        return awaited(self.needs or ())
+
+    def locked(self) -> bool:
+        """What it waited for has ended: it is identified by the values, or not called."""
+        failed = not_ready(self.needs or ())
+        if failed:
+            upstream = "; ".join(f"its upstream (in {need.argument}) ended {need.state()}" for need in failed)
+            self.error, self.kind, self.done = (
+                UnfinishedRun(f"flow {self.definition.name!r}", upstream),
+                NOT_READY,
+                True,
+            )
+            return False
+        self.args = tuple(map(resolved, self.args))
+        self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
+        self._identify()
+        return False
 
     def started(self) -> Entry | None:
         """The body begins. The first time, what is recorded of it was recorded when the run was settled."""
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
+        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -145,6 +169,27 @@ class FlowCall(Execution):
             self._interrupts.watch(_canceller() if self.definition.is_async else None)
         assert self.run is not None  # noqa: S101 - replay has settled it
         self._enter(self.run)
+
+    def runner(self) -> Any:
+        """What executes the task runs that its body submits, if it has submitted any."""
+        return self.run.runner if self.run is not None else None
+
+    def settled(self, value: Any) -> Any:
+        """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
+
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        """
+        settled, states = returned(value)
+        if not states:
+            return value
+        failed = [state for state in states if not state.is_completed()]
+        alone = len(states) == 1 and isinstance(value, (State, Upstream))
+        if failed:
+            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
+            raise failed[0].result(raise_on_failure=False)
+        if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
+            self._verdict = "All states completed."
+        return settled
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -158,16 +203,17 @@ class FlowCall(Execution):
         self._value = value
         if self.journal.is_inherited:  # a forked child has come back from its parent's body
             return None
+        outcome: Outcome | None = None
         try:
-            outcome: Outcome | None = Outcome(*of_value(value, "durable", self.definition.where))
+            if self.definition.options.persist_result:
+                outcome = Outcome(*of_value(value, "durable", self.definition.where))
         except NotSerializable as error:
             if self._identity is not None or self.definition.options.idempotency_key is not None:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
-            outcome = None
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, self._verdict, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
@@ -209,12 +255,14 @@ class FlowCall(Execution):
         """As in `Execution`; a cancellation by SIGTERM is a termination."""
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
-        run = self.run
         ended_with_others = type(error).__name__ in ("CancelledError", "BaseExceptionGroup")
-        if run is not None and run.cancel.noticed and ended_with_others:
+        if self.run is not None and self.run.cancel.noticed and ended_with_others:
             # In an async flow the task call that was told may be another coroutine's; this one was cancelled with it.
-            return FlowRunCancelled(run.flow_name, run.key.hex())
+            return FlowRunCancelled(self.run.flow_name, self.run.key.hex())
         return super()._meaning(error)
+
+    def _message_of(self, error: Exception) -> str:
+        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
 
     def _interruption(self, error: BaseException) -> str:
         return interruption(error, self._interrupts.reason)
@@ -226,113 +274,6 @@ class FlowCall(Execution):
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
         self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
-
-    def _choose(self, row: int) -> Choice:
-        if self._identity is None:
-            return choose(Request(self.journal, self.definition, row, self._parameters_digest, self.definition.options))
-        assert self._parent is not None  # noqa: S101 - only a subflow has an identity
-        return Choice(self.journal.find_flow_run(self._identity) if self._parent.has_history else None)
-
-    def _begin(self, row: int) -> bool:
-        """Begin a new run. False if its idempotency key was taken in the meantime."""
-        parent, key = self._parent, self._identity or os.urandom(16)
-        if self._identity is None:
-            self._lock = RunLock(self.journal.path, key)
-            self._lock.acquire()
-        self.kind, self._key = RUNNING, key
-        run = self._becomes(key, 0)
-        label = self._label(run, frozenset())
-        self.journal.commit(self._row(row, RUNNING, label))
-        record = self.journal.find_flow_run(key)
-        if record is None:
-            self.close()
-            return False
-        run.id, run.own_name = record.id, label.name
-        run.mark = parent.mark if parent is not None else 0
-        self._log("Beginning flow run %s", run.name)
-        return True
-
-    def _row(self, flow: int, state: StateKind, label: Label) -> Entry:
-        """The run's own row, which is its first transition."""
-        parent = self._parent
-        flow_run = parent.flow_run if parent is not None else None
-        return self.journal.flow_run_begins(
-            self._key or b"",
-            flow,
-            (flow_run.id if flow_run is not None else None, parent.row if parent is not None else None),
-            state,
-            self._parameters,
-            self._parameters_digest,
-            self.definition.options.idempotency_key,
-            label,
-        )
-
-    def _becomes(self, key: bytes, row: int) -> FlowRun:
-        """The call executes that run."""
-        own, parent = self.definition.options.log_prints, self._parent
-        cancel = parent.flow_run.cancel if parent is not None and parent.flow_run is not None else None
-        run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest, cancel)
-        run.log_prints = own if own is not None else parent is not None and parent.log_prints
-        run.describe = self.view
-        descend(run, parent, self._origin)
-        return run
-
-    def _reuse(self, origin: bytes, row: int) -> Entry | None:
-        """In a forked run: give the result of the original's subflow, if all of it came before the fork."""
-        parent = self._parent
-        assert parent is not None  # noqa: S101 - only a subflow has an origin
-        record = reusable_flow(parent, origin)
-        if record is None or record.result_id is None:
-            return None
-        self._value = restore(self.journal.outcome(record.result_id), f"flow run {record.key.hex()[:7]}")
-        self._becomes(self._identity or b"", 0)
-        self.kind, self.done, self._key = CACHED, True, self._identity
-        entry = self.journal.flow_run_cached(self._row(row, PENDING, NO_LABEL), CACHED, record.result_id)
-        self.at = entry.at
-        return entry
-
-    def _give_recorded(self, record: FlowRecord) -> bool:
-        """Give the run's recorded end, if it has one that counts."""
-        if record.state.type is StateType.COMPLETED and record.result_id is not None:
-            self._value = restore(self.journal.outcome(record.result_id), f"flow run {record.key.hex()[:7]}")
-        elif self._identity is not None and record.state.type is StateType.FAILED and self._is_history(record):
-            self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
-        else:
-            return False
-        self.kind, self.done, self._key = record.state, True, record.key
-        self.at, self.message = record.at, record.message or ""
-        return True
-
-    def _is_history(self, record: FlowRecord) -> bool:
-        assert self._parent is not None  # noqa: S101 - asked of subflows only
-        return (record.result_id or 0) > self._parent.mark
-
-    def _take_over(self, record: FlowRecord) -> Entry:
-        """Continue a run that did not complete."""
-        run = self._becomes(record.key, record.id)
-        run.own_name = record.name
-        parent_mark = self._parent.mark if self._parent is not None else 0
-        run.mark = max(parent_mark, self.journal.last_failure(record.id))
-        run.has_a_past()
-        begin(run, record)
-        self._retries = self.journal.failed_flow_attempts(record.id)
-        self._seq, self.kind, self._key = record.seq, record.state, record.key
-        count, took = self.journal.restored(record.id)
-        if record.forked_from is not None and record.state is PENDING:
-            root_log.info("beginning %s, a fork of run %s", run.name, record.forked_from.hex()[:7])
-        elif self._identity is None:
-            root_log.info(
-                "resuming %s, begun %s: %s restored, %s saved",
-                run.name,
-                moment(record.begun, clock().now()),
-                counted(count, "task"),
-                duration(took),
-            )
-        if record.state in _IN_FLIGHT:
-            self._found_dead = True
-            died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
-            return self._enters((CRASHED, died), (RUNNING, None))
-        return self._enters((RUNNING, None))
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""

@@ -20,16 +20,16 @@ from durable.states import CACHED, COMPLETED
 _REUSED = frozenset({COMPLETED, CACHED})
 
 
-def origin_of(scope: Scope, callee: bytes, inputs: bytes, occurrence: int) -> bytes | None:
+def original_of(scope: Scope, callee: bytes, inputs: bytes, occurrence: int) -> bytes | None:
     """The identity in the original of a call made in `scope`; None if its run is no fork."""
     run = scope.flow_run
-    return identity(scope.origin, callee, inputs, occurrence) if run is not None and run.fork is not None else None
+    return identity(scope.original, callee, inputs, occurrence) if run is not None and run.fork is not None else None
 
 
 def begin(run: FlowRun, record: FlowRecord) -> None:
     """The run that `record` tells of is executed: if it is a fork, its calls stand for the original's."""
     if record.forked_from is not None and record.forked_before is not None:
-        run.origin = record.forked_from
+        run.original = record.forked_from
         before = record.forked_before
         run.fork = Fork(before, run.journal.begun(before), _around(run.journal, before))
 
@@ -37,7 +37,7 @@ def begin(run: FlowRun, record: FlowRecord) -> None:
 def descend(run: FlowRun, parent: Scope | None, origin: bytes | None) -> None:
     """`run`, a subflow called in `parent`, stands for the original's subflow `origin`."""
     if parent is not None and parent.flow_run is not None and origin is not None:
-        run.origin, run.fork, run.has_history = origin, parent.flow_run.fork, True
+        run.original, run.fork, run.has_history = origin, parent.flow_run.fork, True
 
 
 def reusable_task(scope: Scope, origin: bytes) -> TaskRecord | None:

@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from xxhash import xxh3_128_digest
@@ -22,6 +23,7 @@ from xxhash import xxh3_128_digest
 from durable.journal import Journal, TaskRecord
 from durable.logs import name_records_by
 from durable.ownership import Cancellation
+from durable.settings import setting
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
@@ -51,7 +53,8 @@ def identity(scope: bytes, callee: bytes, inputs: bytes, occurrence: int) -> byt
 class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`.
 
-    In a forked run it has an `origin`, too: the identity of the same scope in the original (`durable.forks`).
+    In a forked run it has an `original`, too: the identity of the same scope in the run it is a fork of
+    (`durable.forks`).
     """
 
     __slots__ = (
@@ -64,7 +67,7 @@ class Scope:
         "key",
         "log_prints",
         "mark",
-        "origin",
+        "original",
         "row",
     )
 
@@ -76,7 +79,7 @@ class Scope:
         self.mark = 0
         self.has_history = False
         self.log_prints = False  # whether what its body prints is logged
-        self.origin: bytes  # set in forked runs only
+        self.original: bytes  # set in forked runs only
         self._seen: set[int]
         self._counts: dict[int, int]
         self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none
@@ -132,6 +135,8 @@ class FlowRun(Scope):
         describe: gives it as users are told of it.
         fork: of a forked run, where it parts from its original.
         cancel: whether somebody asked for it to be cancelled; a subflow shares its caller's.
+        runner: executes the task runs submitted in it; None until there are any.
+        make_runner: makes it.
     """
 
     __slots__ = (
@@ -144,8 +149,10 @@ class FlowRun(Scope):
         "flow_name",
         "fork",
         "id",
+        "make_runner",
         "own_name",
         "parameters",
+        "runner",
     )
 
     def __init__(
@@ -170,6 +177,8 @@ class FlowRun(Scope):
         self.describe: Callable[[], Any] = lambda: None
         self.fork: Fork | None = None
         self.cancel = cancel or Cancellation(journal.path, key)
+        self.runner: Any = None
+        self.make_runner: Callable[[], Any] = lambda: None
 
     @property
     def name(self) -> str:
@@ -179,6 +188,13 @@ class FlowRun(Scope):
     def view(self) -> Any:
         """The flow run, as users are told of it."""
         return self.describe()
+
+    def running(self) -> Any:
+        """What executes the task runs submitted in it."""
+        if self.runner is None:
+            with self._window_lock:
+                self.runner = self.runner or self.make_runner()
+        return self.runner
 
     def has_a_past(self) -> None:
         """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
@@ -201,6 +217,11 @@ class FlowRun(Scope):
                 found = self._window.pop(key, None)
         return found or self.journal.find_task_run(key)
 
+    def unasked(self) -> list[TaskRecord]:
+        """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
+        with self._window_lock:
+            return list(islice(self._window.values(), 100))
+
     def _read_ahead(self) -> None:
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
@@ -209,10 +230,15 @@ class FlowRun(Scope):
 
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
-    return Scope(os.urandom(16), None, journal)
+    scope = Scope(os.urandom(16), None, journal)
+    scope.log_prints = setting("log_prints")
+    return scope
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
+
+# Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
+yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
 def _current_names() -> tuple[str | None, str | None]:

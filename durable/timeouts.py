@@ -90,6 +90,10 @@ class Limit:
         """When its time is up, by the monotonic clock."""
         return self._deadline
 
+    def left(self) -> float:
+        """Seconds until its time is up; below 0 when it is."""
+        return self._deadline - time.monotonic()
+
     def _cancel(self) -> None:
         if self._active:
             self.expired = True
