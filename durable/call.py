@@ -181,7 +181,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        original = self.original if self.flow_run is not None and self.flow_run.fork is not None else None
+        original = self.original[0] if self.flow_run is not None and self.flow_run.fork is not None else None
         return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context, original)
 
     def _resolve(self) -> None:
@@ -201,7 +201,8 @@ class Call(Execution, Scope):
         if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:
             self.key = xxh3_128_digest(self.key + self._inputs)
             if self.flow_run is not None and self.flow_run.fork is not None:
-                self.original = xxh3_128_digest(self.original + self._inputs)
+                original, first = self.original
+                self.original = xxh3_128_digest(original + self._inputs), xxh3_128_digest(first + self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
         told = []

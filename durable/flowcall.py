@@ -97,7 +97,7 @@ class FlowCall(Settling):
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
         self._is_root = parent is None or parent.flow_run is None
         self._identity: bytes | None = None
-        self._original: bytes | None = None  # in a forked run: the subflow it stands for
+        self._original: tuple[bytes, bytes] | None = None  # in a forked run: the subflow it stands for
         self._parameters = self._parameters_digest = b""
         needs = definition.needs(args, kwargs)
         self.needs = needs if not wait_for else (*(needs or ()), *wait_for)

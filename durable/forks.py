@@ -8,7 +8,9 @@
    task run the fork was made at, without calling it. It is recorded as Cached, with a pointer to the original's result.
 3. A subflow is reused as a whole if all of it began before that task run; otherwise its body runs, and rule 2 goes for
    the calls made in it.
-4. A run that is no fork pays for none of this: only a scope with a history is asked.
+4. A future counts, among the arguments of a call, by the identity it has in the first of a line of forks: so the
+   arguments of the same call are the same bytes in all of them.
+5. A run that is no fork pays for none of this: only a scope with a history is asked.
 """
 
 from __future__ import annotations
@@ -20,30 +22,33 @@ from durable.states import CACHED, COMPLETED
 _REUSED = frozenset({COMPLETED, CACHED})
 
 
-def original_of(scope: Scope, callee: bytes, inputs: bytes, occurrence: int) -> bytes | None:
-    """The identity in the original of a call made in `scope`; None if its run is no fork."""
+def original_of(scope: Scope, callee: bytes, inputs: bytes, occurrence: int) -> tuple[bytes, bytes] | None:
+    """The identity in the original, and in the first of the line, of a call made in `scope`; None in no fork."""
     run = scope.flow_run
-    return identity(scope.original, callee, inputs, occurrence) if run is not None and run.fork is not None else None
+    if run is None or run.fork is None:
+        return None
+    original, first = scope.original
+    return identity(original, callee, inputs, occurrence), identity(first, callee, inputs, occurrence)
 
 
 def begin(run: FlowRun, record: FlowRecord) -> None:
     """The run that `record` tells of is executed: if it is a fork, its calls stand for the original's."""
     if record.forked_from is not None and record.forked_before is not None:
-        run.original = record.forked_from
+        run.original = record.forked_from, run.journal.first_of_line(record.id)
         before = record.forked_before
         run.fork = Fork(before, run.journal.begun(before), _around(run.journal, before))
 
 
-def descend(run: FlowRun, parent: Scope | None, origin: bytes | None) -> None:
-    """`run`, a subflow called in `parent`, stands for the original's subflow `origin`."""
-    if parent is not None and parent.flow_run is not None and origin is not None:
-        run.original, run.fork, run.has_history = origin, parent.flow_run.fork, True
+def descend(run: FlowRun, parent: Scope | None, original: tuple[bytes, bytes] | None) -> None:
+    """`run`, a subflow called in `parent`, stands for the original's subflow `original`."""
+    if parent is not None and parent.flow_run is not None and original is not None:
+        run.original, run.fork, run.has_history = original, parent.flow_run.fork, True
 
 
-def reusable_task(scope: Scope, origin: bytes) -> TaskRecord | None:
+def reusable_task(scope: Scope, original: bytes) -> TaskRecord | None:
     """The original's record of a call, if its result may be used."""
     run = scope.flow_run
-    record = scope.journal.find_task_run(origin)
+    record = scope.journal.find_task_run(original)
     if run is None or run.fork is None or record is None:
         return None
     if record.id >= run.fork.before or record.id in run.fork.around:
@@ -51,10 +56,10 @@ def reusable_task(scope: Scope, origin: bytes) -> TaskRecord | None:
     return record if record.state in _REUSED and record.result_id is not None else None
 
 
-def reusable_flow(scope: Scope, origin: bytes) -> FlowRecord | None:
+def reusable_flow(scope: Scope, original: bytes) -> FlowRecord | None:
     """The original's record of a subflow, if its result may be used."""
     run = scope.flow_run
-    record = scope.journal.find_flow_run(origin)
+    record = scope.journal.find_flow_run(original)
     if run is None or run.fork is None or record is None or record.result_id is None or record.state not in _REUSED:
         return None
     ended_before = record.begun < run.fork.began and scope.journal.newest_in_family(record.id) < run.fork.before

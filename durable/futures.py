@@ -52,7 +52,8 @@ class Future(Upstream, Generic[R]):
     def __init__(self, call: Call, home: Any) -> None:
         self._call: Call | None = call
         self.home = home
-        self.identity = call.key
+        # In a fork: what it was in the first of the line, so that calls it is an argument of keep their identity too.
+        self.identity = call.key if call.flow_run is None or call.flow_run.fork is None else call.original[1]
         self.name = call.name
         self.handled = False  # somebody asked how it ended
         self.cancelling = False

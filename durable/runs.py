@@ -53,8 +53,8 @@ def identity(scope: bytes, callee: bytes, inputs: bytes, occurrence: int) -> byt
 class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`.
 
-    In a forked run it has an `original`, too: the identity of the same scope in the run it is a fork of
-    (`durable.forks`).
+    In a forked run it has an `original`, too: the identity of the same scope in the run it is a fork of, and in the
+    first of a line of forks (`durable.forks`).
     """
 
     __slots__ = (
@@ -79,7 +79,7 @@ class Scope:
         self.mark = 0
         self.has_history = False
         self.log_prints = False  # whether what its body prints is logged
-        self.original: bytes  # set in forked runs only
+        self.original: tuple[bytes, bytes]  # set in forked runs only
         self._seen: set[int]
         self._counts: dict[int, int]
         self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none

@@ -35,7 +35,7 @@ class Settling(Execution):
     _identity: bytes | None
     _key: bytes | None
     _lock: RunLock | None
-    _original: bytes | None
+    _original: tuple[bytes, bytes] | None
     _parameters: bytes
     _parameters_digest: bytes
     _parent: Scope | None
@@ -48,7 +48,7 @@ class Settling(Execution):
         while True:
             choice = self._choose(row)
             if choice.record is None:
-                if self._original is not None and (entry := self._reuse(self._original, row)) is not None:
+                if self._original is not None and (entry := self._reuse(self._original[0], row)) is not None:
                     return entry
                 if self._begin(row):
                     return None

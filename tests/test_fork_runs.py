@@ -198,3 +198,41 @@ def test_what_cannot_be_forked_is_named(script, words, message):
     assert ended.code == 3
     assert message in ended.err
     assert script.query("SELECT count(*) FROM flow_runs") == before
+
+
+def test_generators_and_submitted_tasks_are_reused_too(script):
+    script.write("""
+        @task
+        def numbers(n):
+            ran("numbers")
+            yield from range(n)
+
+        @task
+        def double(x):
+            ran("double", x)
+            return 2 * x
+
+        @task
+        def end(total):
+            ran("end")
+            die("end")
+            return total
+
+        @flow
+        def job():
+            doubled = [double.submit(double.submit(n)) for n in numbers(2)]
+            return end(sum(each.result() for each in doubled))
+
+        if __name__ == "__main__":
+            print(job())
+    """)
+    first = script.ok()
+    script.ran()
+    made = forked(script, "end")
+    assert made["reused"] == 5
+    assert script.run(DURABLE_RESUME=made["run"], DIE="end").code == -9
+    assert script.ran() == ["end"]
+    assert script.ok(DURABLE_RESUME=made["run"]) == first, "a resumed fork finds the values where they are"
+    assert script.ran() == ["end"]
+    again = forked(script, "end", made["run"])["run"]
+    assert script.ok(DURABLE_RESUME=again) == first

@@ -207,3 +207,34 @@ def test_what_cannot_be_meant_is_refused(script, words, message):
     ended = durable(script, "prune", "runs.db", *words)
     assert ended.code == 2
     assert message in ended.err
+
+
+def test_a_generator_whose_values_another_run_has_taken_from_the_cache_stays(script):
+    script.write("""
+        from durable.cache_policies import INPUTS
+
+        @task(cache_policy=INPUTS)
+        def numbers():
+            ran("numbers")
+            yield from range(3)
+
+        @task
+        def last():
+            ran("last")
+            die("last")
+
+        @flow
+        def job(n: int):
+            found = list(numbers())
+            last()
+            return found
+
+        print(job(int(sys.argv[1])))
+    """)
+    script.ok("1")
+    assert script.run("2", DIE="last").code == -9
+    assert "removed 0 runs" in durable(script, "prune", "--older-than", "0s").err
+    script.ran()
+    assert script.ok("2") == "[0, 1, 2]"
+    assert script.ran() == ["last"]
+    assert "removed 2 runs" in durable(script, "prune", "--older-than", "0s").err

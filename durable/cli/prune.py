@@ -25,7 +25,7 @@ from durable.ownership import Cancellation, RunLock, live_runs
 from durable.phrases import counted, moment
 from durable.reader import FlowRun, JournalReader
 from durable.reader.opening import sizes
-from durable.reader.prunable import has_memo, task_runs_of, without_originals
+from durable.reader.prunable import has_memo, task_runs_of, without_needed
 from durable.settings import journal_path
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -64,9 +64,9 @@ def prune(journal: str | None, *, age: int | None, keep: int | None, dry_run: bo
     --older-than and --keep-last says which; with both, a run goes if both let it.
 
     A run that did not complete and was not cancelled could be resumed: it goes with --force only, and never while a
-    process executes it. A result that a run that stays has taken from a cache stays; apart from those, tasks with a
-    memo policy (INPUTS and the like) run again once the run that computed their result is gone. Runs of which a fork
-    stays, and tasks called outside any flow, stay.
+    process executes it. What a run that stays depends on stays: results and a generator's values that it took from a
+    cache, the original of a fork. Apart from those, tasks with a memo policy (INPUTS and the like) run again once the
+    run that computed their result is gone. Tasks called outside any flow stay.
 
     The file shrinks if enough of it became free and nothing runs at the moment; otherwise the space is used for what
     comes next.
@@ -119,7 +119,7 @@ def _chosen(reader: JournalReader, age: int, keep: int, *, force: bool) -> list[
             if seen[run.function] > keep and old and (finished or force):
                 found.append(run)
         before = page[-1].row
-    return without_originals(reader, found)
+    return without_needed(reader, found)
 
 
 def _doomed(reader: JournalReader, runs: list[FlowRun]) -> list[_Doomed]:

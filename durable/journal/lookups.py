@@ -32,6 +32,11 @@ class Lookups(Writer):
         """The newest task run row of a flow run and its subflows; 0 if there is none."""
         return int(self.rows(sql.NEWEST_IN_FAMILY, (flow_run_id,))[0][0])
 
+    def first_of_line(self, flow_run_id: int) -> bytes:
+        """The id of the run that a fork, or a fork of a fork, was made of at first."""
+        key: bytes = self.rows(sql.FIRST_OF_LINE, (flow_run_id,))[0][0]
+        return key
+
     def begun(self, run: int) -> int:
         """When a task run began, in microseconds since the epoch."""
         return int(self.rows(sql.FIND_BEGUN, (run,))[0][0])

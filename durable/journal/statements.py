@@ -192,3 +192,10 @@ FORK_FLOW_RUN: Final = """
 INSERT INTO flow_run (key, flow_id, process_id, state, at, parameters, parameters_digest, tags, version,
                       forked_from_id, forked_before_id)
 SELECT ?, flow_id, ?, ?, ?, parameters, parameters_digest, tags, version, id, ? FROM flow_run WHERE id = ?"""
+
+# The run that a line of forks begins with.
+FIRST_OF_LINE: Final = """
+WITH RECURSIVE line(id) AS (
+    VALUES (?) UNION SELECT r.forked_from_id FROM line JOIN flow_run AS r ON r.id = line.id
+    WHERE r.forked_from_id IS NOT NULL)
+SELECT r.key FROM line JOIN flow_run AS r ON r.id = line.id ORDER BY r.id LIMIT 1"""
