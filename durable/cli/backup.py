@@ -11,11 +11,11 @@ from pathlib import Path
 import click
 
 from durable.cli.exits import DAMAGED, NO_SUCH, Stopped
-from durable.cli.target import split
 from durable.cli.terminal import note
 from durable.codec.inert import size
 from durable.reader import JournalReader
 from durable.reader.opening import has_log
+from durable.settings import journal_path
 
 
 @click.command()
@@ -26,7 +26,9 @@ def backup(words: tuple[str, ...], *, force: bool) -> None:
 
     FILE appears whole, or not at all. Copying a live journal with cp would miss its newest results.
     """
-    path, target = split(words, "FILE")
+    if len(words) not in (1, 2):
+        raise click.UsageError("expected [DB] FILE")
+    path, target = journal_path(None if len(words) == 1 else words[0]), words[-1]
     goal = Path(target).expanduser().absolute()
     with JournalReader(path) as reader:
         for told in reader.notes:

@@ -23,7 +23,7 @@ _MESSAGE: Final = "Cancelled with `durable cancel`."
 @click.command()
 @click.argument("words", metavar="[DB] RUN", nargs=-1, required=True)
 @click.option("--wait", is_flag=True, help="Return when the run has stopped.")
-@click.option("--json", "as_json", is_flag=True, help='One JSON document: {"schema": 1, "run": id, "state": ...}.')
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; its shape is told below.")
 def cancel(words: tuple[str, ...], *, wait: bool, as_json: bool) -> None:
     """Ask a live run to stop where it calls its next task; mark a dead one Cancelled.
 
@@ -36,10 +36,11 @@ def cancel(words: tuple[str, ...], *, wait: bool, as_json: bool) -> None:
       0  asked, or marked; with --wait: it is cancelled (or was before)
       1  with --wait: it ended in another way
       3  no such run, or one that has ended already
+    The shape of --json is documented in schema/cli/cancel.schema.json.
     """  # noqa: D301 - \b is the character that tells click to keep the lines
-    path, prefix = split(words, "RUN")
+    path, prefix = split(words, needs_run=True)
     with reading(path) as reader:
-        run = flow_run(reader, prefix)
+        run = flow_run(reader, prefix or "-")
     state = _cancel(reader, bytes.fromhex(run.id), wait=wait)
     if as_json:
         sys.stdout.write(json.dumps({"schema": SCHEMA, "run": run.id, "state": state}) + "\n")

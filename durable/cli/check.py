@@ -46,12 +46,7 @@ def check(journal: str | None, *, full: bool, as_json: bool, colour: Colour) -> 
 
     All of the file is read, in memory that does not grow with it. It may be live; checkpoints then wait a little.
 
-    \b
-    JSON (--json):
-      {"schema": 1, "journal": path, "sound": true, "checks": [{"name",
-       "promise", "found": n, "examples": [text]}], "place": {"bytes",
-       "schema", "sqlite", "wal_reset_bug", "file_system", "unsafe",
-       "pragmas", "fsync_seconds", "live_runs", "notes"}}
+    The shape of --json is documented in schema/cli/check.schema.json.
 
     \b
     Exit codes:

@@ -40,17 +40,11 @@ def export(
     """Write out what a journal holds: everything as JSON lines, or one of its public views as CSV.
 
     A live journal may be written to meanwhile: each page is of one moment, the whole is not. No code of yours is
-    imported; what JSON cannot say is told below.
+    imported; what JSON cannot say is {"$bytes": base64} or {"$repr": text}.
 
-    \b
-    JSON lines, one object each:
-      {"schema": 1, "kind": "flow_run" | "task_run", the columns of the view
-       of that name..., "arguments": {...} | null, and one of "result",
-       "error": {"type", "message", "traceback"}, "not_shown": why}
-      {"schema": 1, "kind": "state", the columns of the view states...}
-      Values JSON cannot say are {"$bytes": base64} or {"$repr": text}.
-      A run is followed by its states, a flow run then by its task runs.
-    """  # noqa: D301 - \b is the character that tells click to keep the lines
+    A run is followed by its states, a flow run then by its task runs; tasks called outside any flow come last. The
+    shape of the lines is documented in schema/cli/export.schema.json.
+    """
     if view is not None and form != "csv":
         raise click.UsageError("--view is for --format csv")
     if prefix is not None and form == "csv" and (view or "task_runs") not in _OF_RUN:

@@ -22,7 +22,7 @@ from durable.reader.calls import reused_before, task_run_in
 @click.option(
     "--from", "start", metavar="TASK", required=True, help="The first task run to run again: its id, or a task's name."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON document, its shape is told below.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document; its shape is told below.")
 def fork(words: tuple[str, ...], *, start: str, as_json: bool) -> None:
     """Make a new run that reuses what RUN completed before TASK, and runs the rest again. RUN stays as it is.
 
@@ -30,14 +30,11 @@ def fork(words: tuple[str, ...], *, start: str, as_json: bool) -> None:
     name of a task: its first call in RUN. The new run's id is printed; `durable resume DB ID` runs it, and so does its
     script with DURABLE_RESUME=ID.
 
-    \b
-    JSON (--json):
-      {"schema": 1, "run": id, "forked_from": id, "before": id of TASK,
-       "reused": how many task runs}
-    """  # noqa: D301 - \b is the character that tells click to keep the lines
-    path, prefix = split(words, "RUN")
+    The shape of --json is documented in schema/cli/fork.schema.json.
+    """
+    path, prefix = split(words, needs_run=True)
     with reading(path) as reader:
-        run = flow_run(reader, prefix)
+        run = flow_run(reader, prefix or "-")
         task = _task(reader, run, start)
         count = reused_before(reader, run, task)
         told = facts.call(reader, task)

@@ -71,10 +71,7 @@ def prune(journal: str | None, *, age: int | None, keep: int | None, dry_run: bo
     The file shrinks if enough of it became free and nothing runs at the moment; otherwise the space is used for what
     comes next.
 
-    \b
-    JSON (--json):
-      {"schema": 1, "dry_run": true, "runs": [{"id", "flow", "state",
-       "ended", "task_runs"}], "bytes_before": n, "bytes_after": n}
+    The shape of --json is documented in schema/cli/prune.schema.json.
 
     \b
     Exit codes:

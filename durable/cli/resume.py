@@ -13,7 +13,7 @@ import click
 from durable.cli.execution import call, resume_only, users_code
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.loading import Place, load, of_recorded
-from durable.cli.target import flow_run, reading
+from durable.cli.target import flow_run, reading, split
 from durable.cli.terminal import note
 from durable.codec import decode
 from durable.errors import CodecError
@@ -22,14 +22,13 @@ from durable.keys import digest
 from durable.ownership import Cancellation
 from durable.reader import FlowRun, JournalReader
 from durable.reader.recorded import Recorded, recorded_call
-from durable.settings import configure, journal_path
+from durable.settings import configure
 
 
 @click.command()
-@click.argument("journal", metavar="[DB]", required=False)
-@click.argument("run", metavar="[RUN]", required=False)
+@click.argument("words", metavar="[DB] [RUN]", nargs=-1)
 @click.option("--flow", "target", metavar="FLOW", help="Where its flow is now: job.py, job.py:flow or module:flow.")
-def resume(journal: str | None, run: str | None, *, target: str | None) -> None:
+def resume(words: tuple[str, ...], *, target: str | None) -> None:
     """Continue exactly one run: completed tasks are kept, the rest runs.
 
     RUN is the beginning of a flow run's id; by default it is the newest that did not complete. The flow is found by its
@@ -40,12 +39,13 @@ def resume(journal: str | None, run: str | None, *, target: str | None) -> None:
     Exit codes: as of `durable run`; 3 also where nothing is left to do, or the
     recorded parameters are not enough to call the flow with.
     """  # noqa: D301 - \b is the character that tells click to keep the lines
-    with reading(journal_path(journal)) as reader:
+    path, run = split(words, needs_run=False)
+    with reading(path) as reader:
         chosen = flow_run(reader, run) if run is not None else _newest_unfinished(reader)
         if chosen.completed:
             raise Stopped(NO_SUCH, f"{reader.path}: run {chosen.id[:7]} has completed; nothing is left to do")
         recorded = recorded_call(reader, chosen)
-        path = reader.path
+        file = reader.path
     place = of_recorded(chosen.function, [(process.command, process.folder) for process in recorded.processes], target)
     folder = recorded.processes[0].folder
     if target is None and Path(folder).is_dir() and not Path.cwd().samefile(folder):
@@ -56,10 +56,10 @@ def resume(journal: str | None, run: str | None, *, target: str | None) -> None:
         flow = load(place or Place(None, module, name))
     _check_is_same(flow, chosen, place)
     args, kwargs = _arguments(flow, chosen, recorded)
-    Cancellation(path, bytes.fromhex(chosen.id)).withdraw()
+    Cancellation(file, bytes.fromhex(chosen.id)).withdraw()
     resume_only(chosen.id)
-    configure(journal=path)
-    call(flow.with_options(journal=path, idempotency_key=chosen.idempotency_key), args, kwargs)
+    configure(journal=file)
+    call(flow.with_options(journal=file, idempotency_key=chosen.idempotency_key), args, kwargs)
 
 
 def _newest_unfinished(reader: JournalReader) -> FlowRun:

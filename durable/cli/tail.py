@@ -30,12 +30,8 @@ def tail(journal: str | None, *, follow: bool, lines: int, as_json: bool, colour
     A job that is followed is not slowed down: nothing is held open between two looks, and nothing is looked at while
     the file does not change.
 
-    \b
-    JSON (--json), one object a line:
-      {"schema": 1, "kind": "flow_run" | "task_run", "id", "name",
-       "flow_run": id | null, "seq", "state", "type", "at", "message",
-       "pid", "host"}
-    """  # noqa: D301 - \b is the character that tells click to keep the lines
+    The shape of --json is documented in schema/cli/tail.schema.json.
+    """
     path = journal_path(journal)
     screen, follower = Screen(colour), Follower()
     with reading(path) as reader:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
 from durable.cli.exits import NO_SUCH, Stopped
@@ -13,13 +16,21 @@ from durable.settings import durability, journal_path
 SCHEMA = 1  # of the JSON documents
 
 
-def split(words: tuple[str, ...], what: str) -> tuple[str, str]:
-    """``[DB] WHAT`` as given: the journal's path, by default the configured one, and the other word."""
-    if len(words) == 1:
-        return journal_path(), words[0]
-    if len(words) != 2:
-        raise click.UsageError(f"expected [DB] {what}")
-    return words[0], words[1]
+def split(words: tuple[str, ...], *, needs_run: bool) -> tuple[str, str | None]:
+    """``[DB] [RUN]`` as given. The journal may be left out where the first word cannot be one: it is ``-``, or it has
+    neither a dot nor a slash in it and no file is called so.
+
+    Raises:
+        UsageError: there are more words, or there is no run and `needs_run`.
+    """
+    journal, rest = (None, words) if not words or _is_no_file(words[0]) else (words[0], words[1:])
+    if len(rest) > 1 or (needs_run and not rest):
+        raise click.UsageError(f"expected {'[DB] RUN' if needs_run else '[DB] [RUN]'}")
+    return journal_path(journal), rest[0] if rest else None
+
+
+def _is_no_file(word: str) -> bool:
+    return word == "-" or not ("." in word or "/" in word or os.sep in word or Path(word).exists())
 
 
 def reading(path: str) -> JournalReader:

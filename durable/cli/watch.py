@@ -13,7 +13,7 @@ import click
 from durable.cli import events, facts
 from durable.cli.exits import NOT_COMPLETED, Stopped
 from durable.cli.tail import POLL_SECONDS
-from durable.cli.target import flow_run, reading
+from durable.cli.target import flow_run, reading, split
 from durable.cli.terminal import Colour, Screen, clipped
 from durable.clock import clock
 from durable.codec.inert import safe
@@ -21,24 +21,22 @@ from durable.phrases import duration
 from durable.reader import Counts, FlowRun, JournalReader, TaskRun
 from durable.reader.flight import in_flight
 from durable.reader.following import Follower, Pace, Signature
-from durable.settings import journal_path
 
 _SHOWN: Final = 15  # tasks in flight
 
 
 @click.command()
-@click.argument("journal", metavar="[DB]", required=False)
-@click.argument("run", metavar="[RUN]", required=False)
+@click.argument("words", metavar="[DB] [RUN]", nargs=-1)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the run did not complete.")
 @click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
-def watch(journal: str | None, run: str | None, *, exit_code: bool, colour: Colour) -> None:
+def watch(words: tuple[str, ...], *, exit_code: bool, colour: Colour) -> None:
     """Watch a flow run until it ends: what is done, what runs now. On a terminal the picture is redrawn; elsewhere each
     transition is a line.
 
     RUN is the beginning of its id, or "-" for the newest; by default the newest that runs, or else the newest. The job
     is not slowed down: nothing is held open between two looks.
     """
-    path = journal_path(journal)
+    path, run = split(words, needs_run=False)
     screen = Screen(colour)
     with reading(path) as reader:
         chosen = flow_run(reader, run) if run is not None else _running(reader)
