@@ -295,6 +295,7 @@ class Call(Execution, Scope):
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self.definition.tags | self._tags,
+            task_version=self.definition.version,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:

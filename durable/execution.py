@@ -187,7 +187,7 @@ class Execution:
             printing.begin()
         seconds = self._budget()
         if seconds is not None:
-            self._limit = Limit(seconds)
+            self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async)
 
     def _budget(self) -> float | None:

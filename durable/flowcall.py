@@ -228,6 +228,9 @@ class FlowCall(Settling):
             run_count=self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self._tags,
+            flow_version=self.definition.version,
+            scheduled_start_time=as_datetime(self.run.begun),
+            root_flow_run_id=parent.view().root_flow_run_id if parent is not None else self.run.key.hex(),
         )
 
     # How it goes on.

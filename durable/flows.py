@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -69,6 +70,11 @@ class Flow(Decorated[P, R, FlowDefinition]):
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> FlowDefinition:
         retries, delays = options.get("retries"), options.get("retry_delay_seconds")
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise ConfigurationError(
+                f"{at}: a flow cannot be a generator function, whose values a resume could not give again. Return a "
+                "list, or yield from a generator task"
+            )
         return FlowDefinition(
             fn,
             name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__).replace("_", "-")),

@@ -91,6 +91,7 @@ class FlowRun(Scope):
 
     Attributes:
         id: its row.
+        begun: when it first began, in microseconds since the epoch.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
@@ -104,6 +105,7 @@ class FlowRun(Scope):
         "_limit",
         "_window",
         "_window_lock",
+        "begun",
         "describe",
         "flow_name",
         "id",
@@ -117,6 +119,7 @@ class FlowRun(Scope):
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
+        self.begun = 0
         self.flow_name = flow_name
         self.parameters = parameters
         self._window: dict[bytes, TaskRecord] = {}

@@ -85,7 +85,7 @@ class Settling(Execution):
         if record is None:
             self.close()
             return False
-        run.id, run.own_name = record.id, label.name
+        run.id, run.own_name, run.begun = record.id, label.name, record.begun
         run.mark = parent.mark if parent is not None else 0
         self._log("Beginning flow run %s", run.name)
         return True
@@ -124,7 +124,7 @@ class Settling(Execution):
     def _take_over(self, record: FlowRecord) -> Entry:
         """Continue a run that did not complete."""
         run = self._becomes(record.key, record.id)
-        run.own_name = record.name
+        run.own_name, run.begun = record.name, record.begun
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
