@@ -23,6 +23,7 @@ from xxhash import xxh3_128_digest
 from durable.journal import Journal, TaskRecord
 from durable.logs import name_records_by
 from durable.settings import setting
+from durable.spoken import spoken
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
@@ -133,8 +134,8 @@ class FlowRun(Scope):
 
     @property
     def name(self) -> str:
-        """How people call it: its own name, or the flow's name and the short id."""
-        return self.own_name or f"{self.flow_name} {self.key.hex()[:7]}"
+        """How people call it: its own name, or the two words its id stands for."""
+        return self.own_name or spoken(self.key)
 
     def view(self) -> Any:
         """The flow run, as users are told of it."""

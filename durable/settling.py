@@ -133,8 +133,9 @@ class Settling(Execution):
         count, took = self.journal.restored(record.id)
         if self._identity is None:
             root_log.info(
-                "resuming %s, begun %s: %s restored, %s saved",
-                run.name,
+                "resuming %s %s, begun %s: %s restored, %s saved",
+                run.flow_name,
+                run.key.hex()[:7],
                 moment(record.begun, clock().now()),
                 counted(count, "task"),
                 duration(took),
