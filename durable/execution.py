@@ -245,7 +245,7 @@ class Execution:
             return self._ends(CANCELLED if self.called_off else CRASHED, self._interruption(error))
         if retry:
             return self._fails_for_now(error)
-        if 0 < self.definition.options.retries.count <= self._retries and not is_ours(error):
+        if 0 < self.definition.options.retries.count <= self._retries:
             self._log(ERROR, "%s failed with exception: %s - Retries are exhausted", self.noun, repr_of(error))
         self.done = True
         self.propagates = self.propagates and not self._return_state

@@ -182,6 +182,18 @@ class Decorated(Point):
         return self.x * n
 
 
+@dataclasses.dataclass
+class DecoratedFalsy(Falsy):
+    @task
+    def decorated(self, n):
+        return self.x * n
+
+
+@dataclasses.dataclass
+class DecoratedEmpty(Empty, DecoratedFalsy):
+    __slots__ = ()
+
+
 PAIRS = {
     "partial": lambda x: task(partial(multiply, x)),
     "partial of a partial": lambda x: task(partial(partial(multiply, x), plus=0)),
@@ -196,6 +208,8 @@ PAIRS = {
     "partial of a callable object": lambda x: task(partial(Point(x))),
     "method of a builtin type": lambda x: task([1, x].index),
     "task method": lambda x: Decorated(x).decorated,
+    "task method of a falsy instance": lambda x: DecoratedFalsy(x).decorated,
+    "task method of an empty instance": lambda x: DecoratedEmpty(x).decorated,
 }
 
 
