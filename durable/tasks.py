@@ -315,8 +315,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
 
     Args:
         fn: the function: plain, coroutine, generator, async generator, method, class method (``@task`` above
-            ``@classmethod``, for its `submit` and `with_options` on Python 3.13) or static method; or any other callable
-            but a class. What a partial, a bound method or a callable object was given already counts like arguments.
+            ``@classmethod``, for its `submit` and `with_options` on Python 3.13), static method, or any other callable
+            but a class. What a partial, a method or a callable object was given already counts like arguments.
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.

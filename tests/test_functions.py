@@ -14,7 +14,7 @@ import pytest
 from scripts import Script, in_colour, query
 
 from durable import Flow, Task, cache_policies, flow, task
-from durable.errors import ConfigurationError, NotSerializable, ParameterBindError
+from durable.errors import NotSerializable
 
 COLOURS = pytest.mark.parametrize("colour", ["sync", "async"])
 
@@ -484,6 +484,49 @@ def test_coroutine_functions_of_every_kind_are_awaited_and_look_like_it(journal,
     assert not asyncio.iscoroutinefunction(decorate(multiply))
 
 
+def count(start, stop):
+    """Counts."""
+    yield from range(start, stop)
+
+
+class Counter:
+    def __init__(self, start):
+        self.start = start
+
+    def __call__(self, stop):
+        yield from range(self.start, stop)
+
+    async def later(self, stop):
+        for number in range(self.start, stop):
+            yield number
+
+
+def test_generators_of_every_kind_are_read_as_they_yield(journal):
+    for made in (task(partial(count, 1)), task(Counter(1)), task(Counter(1).__call__), task(partial(Counter(1)))):
+        assert list(made(4)) == [1, 2, 3]
+
+    async def read(made):
+        return [number async for number in made(4)]
+
+    for made in (task(Counter(1).later), task(partial(Counter(1).later))):
+        assert asyncio.run(read(made)) == [1, 2, 3]
+        assert not asyncio.iscoroutinefunction(made), "it gives no coroutine"
+
+
+def test_functions_of_every_kind_are_submitted(journal):
+    tasks = [task(partial(multiply, 2)), task(Point(3)), task(Point(4).times), Decorated(5).decorated, task(len)]
+
+    @flow
+    def job():
+        futures = [made.submit(10) for made in tasks[:-1]] + [tasks[-1].submit([1])]
+        return [future.result() for future in futures] + [
+            Methods.inner.submit(6).result(),
+            *tasks[0].map([1, 2]).result(),
+        ]
+
+    assert job() == [20, 30, 40, 50, 1, ("Methods", 6), 2, 4]
+
+
 def test_a_plain_function_that_gives_a_coroutine_is_told_so(journal):
     given = coroutine(1)
     with pytest.raises(NotSerializable, match=r"result: coroutine: .* await it .*lambda"):
@@ -552,68 +595,6 @@ def test_builtins_are_tasks(journal):
         ("join", "builtins:str.join"),
         ("upper", "builtins:str.upper"),
     ]
-
-
-# What is refused
-
-ONCE = "a function is a task or a flow, once"
-
-
-@pytest.mark.parametrize("decorate", [task, flow, task(retries=1), flow(name="x")])
-def test_what_is_decorated_already_is_refused_with_its_place(decorate):
-    class Callable:
-        @task
-        def method(self):
-            pass
-
-    place = rf"multiply \({__file__}:{multiply.__code__.co_firstlineno}\) has @(task|flow) already; {ONCE}"
-    for kind in (task, flow):
-        with pytest.raises(ConfigurationError, match=place):
-            decorate(kind(multiply))
-        with pytest.raises(ConfigurationError, match=place):
-            decorate(partial(kind(multiply), 1))
-    for made in (Callable.method, Callable().method, classmethod(task(multiply))):
-        with pytest.raises(ConfigurationError, match=ONCE):
-            decorate(made)
-    with pytest.raises(ConfigurationError, match=r"give its options to \.with_options\(\)"):
-        task(task(multiply))
-    with pytest.raises(ConfigurationError, match="call one in the other"):
-        task(flow(multiply))
-
-
-@pytest.mark.parametrize("decorate", [task, flow, task(retries=1), flow(name="x")])
-@pytest.mark.parametrize("made", [Point, int, partial(Point, 1), type("Meta", (type,), {})])
-def test_a_class_is_refused(decorate, made):
-    with pytest.raises(ConfigurationError, match="expected a function, found the class"):
-        decorate(made)
-
-
-@pytest.mark.parametrize("decorate", [task, flow])
-def test_a_property_is_refused_with_the_order_that_works(decorate):
-    for made in (property(multiply), functools.cached_property(multiply)):
-        with pytest.raises(ConfigurationError, match="put @property above it"):
-            decorate(made)
-
-
-@COLOURS
-@pytest.mark.parametrize("decorate", [task, flow])
-def test_arguments_that_do_not_fit_are_refused_when_the_call_is_made(journal, decorate, colour):
-    calls = []
-
-    def plain(a, *, b):
-        calls.append(a)
-
-    async def waits(a, *, b):
-        calls.append(a)
-
-    fn = plain if colour == "sync" else waits
-    made, place = decorate(fn), rf"{fn.__name__} \({__file__}:{fn.__code__.co_firstlineno}\)"
-    bound = decorate(partial(fn, 1))
-    for call in (made, lambda: made(1), lambda: made(1, 2, b=3), lambda: made(1, b=2, c=3), lambda: bound(1, b=2)):
-        with pytest.raises(ParameterBindError, match=place):
-            call()
-    assert calls == []
-    assert not journal.exists() or query(journal, "SELECT count(*) FROM task_runs") == [(0,)]
 
 
 # Pickling: by name, as functions are
