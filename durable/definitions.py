@@ -262,7 +262,7 @@ class FlowDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.options = options
         self.key = flow_key(name, self.function)
-        self._validate = Validator(fn, self.where, self.binder.signature) if options.validate_parameters else None
+        self._validate = Validator(self.fn, self.where, self.binder.signature) if options.validate_parameters else None
 
     def accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A call's arguments as the body gets them, and as they identify the run.

@@ -527,6 +527,28 @@ def test_functions_of_every_kind_are_submitted(journal):
     assert job() == [20, 30, 40, 50, 1, ("Methods", 6), 2, 4]
 
 
+class Job:
+    def run(self, n: int) -> int:
+        return n + 1
+
+    def __call__(self, n: int) -> int:
+        return n + 1
+
+
+def test_a_flows_parameters_are_what_their_annotations_say_whatever_was_given_already(journal):
+    def add(a: int, b: int = 0) -> int:
+        return a + b
+
+    for made in (
+        flow(Job().run),
+        flow(Job()),
+        flow(partial(add, b=1)),
+        flow(partial(add, 1)),
+        flow(partial(Job().run)),
+    ):
+        assert made("5") == 6
+
+
 def test_a_plain_function_that_gives_a_coroutine_is_told_so(journal):
     given = coroutine(1)
     with pytest.raises(NotSerializable, match=r"result: coroutine: .* await it .*lambda"):
