@@ -34,7 +34,7 @@ from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
-from durable.logs import task_log
+from durable.logs import at, task_log
 from durable.outcomes import (
     message_of,
     of_exception,
@@ -42,7 +42,7 @@ from durable.outcomes import (
 )
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, yielding
+from durable.runs import FlowRun, Scope, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -230,9 +230,16 @@ class Call(Execution, Scope):
             return self._begins_again()
         if self._record is None:
             self.kind = RUNNING
-            self._begun = self.journal.task_run_begins(self._place(), RUNNING)
+            place = self._place()
+            if task_log.isEnabledFor(10):
+                tell_start(self, self._parent, created=True, submitted=self.worker is not None)
+            self._begun = self.journal.task_run_begins(place, RUNNING)
             self.at = self._begun.at
             return self._begun
+        if self.definition.options.run_name is not None:
+            self._name = self.journal.task_run_name(self._record.id)
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=False, submitted=self.worker is not None)
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
         if self.kind in _IN_FLIGHT:
@@ -310,6 +317,11 @@ class Call(Execution, Scope):
         """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
         return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
 
+    @property
+    def callee(self) -> str | None:
+        """The task's name."""
+        return self.definition.name
+
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
         self._name = label.name
@@ -343,6 +355,9 @@ class Call(Execution, Scope):
         self.kind, self._seq = kind, 1
         entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
         self.at = entry.at
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=True, submitted=None)
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _retrying(self) -> None:
@@ -350,15 +365,12 @@ class Call(Execution, Scope):
         assert self._failure is not None  # noqa: S101 - there was one
         self.mark = self._failure.rowid
         self.has_history = True
-        if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{self.definition.options.retries.count}"
-            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
         if task_log.isEnabledFor(10):
-            task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _enters(
@@ -380,5 +392,5 @@ class Call(Execution, Scope):
         self.at = entry.at
         return entry
 
-    def _log_fields(self) -> dict[str, str | None]:
-        return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        task_log.log(level, message, *args, extra=at(self))

@@ -11,13 +11,14 @@ import json
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
+from logging import ERROR, WARNING
 from typing import Any, ClassVar, Final
 
 from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
 from durable.errors import JournalError
 from durable.journal import Entry, Journal, Label, Outcome
-from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
+from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, repr_of, without_engine
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
@@ -141,6 +142,10 @@ class Execution:
         """The next attempt follows the failure that was just recorded."""
         raise NotImplementedError
 
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        """Log what occurs in the run."""
+        raise NotImplementedError
+
     def close(self) -> None:
         """The call has ended."""
         raise NotImplementedError
@@ -240,6 +245,8 @@ class Execution:
             return self._ends(CANCELLED if self.called_off else CRASHED, self._interruption(error))
         if retry:
             return self._fails_for_now(error)
+        if 0 < self.definition.options.retries.count <= self._retries:
+            self._log(ERROR, "%s failed with exception: %s - Retries are exhausted", self.noun, repr_of(error))
         self.done = True
         self.propagates = self.propagates and not self._return_state
         return self._ends(failed_kind(error), self._message_of(error), of_exception(error))
@@ -251,8 +258,12 @@ class Execution:
         return interruption(error)
 
     def _fails_for_now(self, error: Exception) -> Entry:
-        self.delay = self.definition.options.retries.delay(self._retries)
+        retries = self.definition.options.retries
+        self.delay = retries.delay(self._retries)
         self._retries += 1
+        start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
+        said = "%s failed with exception: %s - Retry %d/%d will start %s"
+        self._log(WARNING, said, self.noun, repr_of(error), self._retries, retries.count, start)
         self.error, self.propagates = None, False
         self.message = message_of(error)
         kind = AWAITING_RETRY if self.delay else RETRYING

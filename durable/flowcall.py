@@ -6,6 +6,7 @@ The same contract with its driver as `durable.call.Call`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from logging import ERROR, INFO
 from typing import Any
 
 from durable import views
@@ -17,7 +18,7 @@ from durable.execution import SLOTS
 from durable.interrupts import Interrupts
 from durable.journal import Entry, Journal, Outcome
 from durable.keys import digest
-from durable.logs import flow_log, root_log
+from durable.logs import at, flow_log, root_log
 from durable.outcomes import (
     interruption,
     message_of,
@@ -253,12 +254,11 @@ class FlowCall(Settling):
         assert self._failure is not None  # noqa: S101 - and failed
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
-        self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome)
-        self._log("Finished in state %s", self.state())
+        self._log(INFO if kind is COMPLETED else ERROR, "Finished in state %s", self.state())
         return entry
 
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
@@ -272,9 +272,9 @@ class FlowCall(Settling):
         self.at = entry.at
         return entry
 
-    def _log(self, message: str, *args: Any) -> None:
+    def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
-            flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+            flow_log.log(level, message, *args, extra=at(self.run))
 
 
 def _canceller() -> Any:

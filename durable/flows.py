@@ -14,6 +14,7 @@ from durable.drivers import drive, drive_async
 from durable.errors import ConfigurationError
 from durable.flowcall import FlowCall
 from durable.journal import open_journal
+from durable.keys import plain_name
 from durable.logs import show_by_default
 from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
 from durable.retries import Delays
@@ -77,7 +78,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
             )
         return FlowDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__).replace("_", "-")),
+            name_option(at, "name", options.get("name"), plain_name(fn).replace("_", "-")),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             flow_options(

@@ -219,7 +219,7 @@ def cache_key(asked: Asked, source: bytes | None = None) -> bytes | None:
     if asked.unhashable and policy.is_memo and policy.needs_inputs:
         return None
     return policy.key(
-        definition.key,
+        definition.memo_key if policy.is_memo and policy.key_fn is None else definition.key,
         asked.inputs,
         source or (definition.source.digest if policy.needs_source else None),
         run.key if run is not None else None,

@@ -18,7 +18,7 @@ from durable.outcomes import restore
 from durable.ownership import RunLock
 from durable.phrases import counted, duration, moment
 from durable.resume import Choice, Request, choose
-from durable.runs import FlowRun, Scope
+from durable.runs import FlowRun, Scope, tell_flow_start
 from durable.settings import setting
 from durable.states import AWAITING_RETRY, CRASHED, RETRYING, RUNNING, StateType
 
@@ -87,7 +87,7 @@ class Settling(Execution):
             return False
         run.id, run.own_name, run.begun = record.id, label.name, record.begun
         run.mark = parent.mark if parent is not None else 0
-        self._log("Beginning flow run %s", run.name)
+        tell_flow_start(run, parent)
         return True
 
     def _becomes(self, key: bytes, row: int) -> FlowRun:
@@ -133,8 +133,9 @@ class Settling(Execution):
         count, took = self.journal.restored(record.id)
         if self._identity is None:
             root_log.info(
-                "resuming %s, begun %s: %s restored, %s saved",
-                run.name,
+                "resuming %s %s, begun %s: %s restored, %s saved",
+                run.flow_name,
+                run.key.hex()[:7],
                 moment(record.begun, clock().now()),
                 counted(count, "task"),
                 duration(took),
@@ -144,6 +145,3 @@ class Settling(Execution):
             died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
             return self._enters((CRASHED, died), (RUNNING, None))
         return self._enters((RUNNING, None))
-
-    def _log(self, message: str, *args: Any) -> None:
-        raise NotImplementedError

@@ -14,7 +14,7 @@ from durable.errors import ConfigurationError, MissingContextError
 from durable.futures import Future, FutureList
 from durable.generation import GeneratorCall
 from durable.journal import open_journal
-from durable.keys import digest
+from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy, key_function
@@ -89,7 +89,7 @@ class Task(Decorated[P, R, TaskDefinition]):
             raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
         return TaskDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
+            name_option(at, "name", options.get("name"), plain_name(fn)),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             tags_option(at, options.get("tags")),
@@ -314,7 +314,9 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
 
     Args:
-        fn: the function: plain, coroutine, generator, async generator, method, class method or static method.
+        fn: the function: plain, coroutine, generator, async generator, method, class method (``@task`` above
+            ``@classmethod``, for its `submit` and `with_options` on Python 3.13), static method, or any other callable
+            but a class. What a partial, a method or a callable object was given already counts like arguments.
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.

@@ -57,7 +57,7 @@ class FlowRun:
 
     Attributes:
         id: its id (32 hex digits).
-        name: its name.
+        name: its own name, or two words read off the id, such as ``great-ammonite`` (see `durable.spoken`).
         flow_name: its flow's name.
         parent_flow_run_id: of a subflow, the flow run it was called in; otherwise None.
         run_count: how often its body has begun in this process.

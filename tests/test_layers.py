@@ -23,6 +23,7 @@ LAYERS = {
     "clock": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
+    "spoken": (0, 0),
     "version": (0, 0),
     "views": (0, 0),
     "states": (0, 1),

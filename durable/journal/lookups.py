@@ -28,6 +28,11 @@ class Lookups(Writer):
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
 
+    def task_run_name(self, run: int) -> str | None:
+        """The name of a task run's own, if it was given one."""
+        name: str | None = self.rows(sql.FIND_TASK_RUN_NAME, (run,))[0][0]
+        return name
+
     def executed_source(self, run: int) -> int | None:
         """The task row a task run was last executed with, if it is another than the run's own."""
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))

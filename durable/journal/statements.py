@@ -118,6 +118,9 @@ COUNT_EXECUTIONS: Final = """
 SELECT (t.state IN (5, 6)) + (SELECT count(*) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.state IN (5, 6))
 FROM task_run AS t WHERE t.id = ?"""
 
+# The name a task run was given when it began.
+FIND_TASK_RUN_NAME: Final = "SELECT name FROM task_run WHERE id = ?"
+
 # A version of a task's source.
 FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 
