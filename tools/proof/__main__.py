@@ -23,8 +23,12 @@ _MANY: Final = 150
 def main() -> int:
     """Read the command line and prove."""
     parser = argparse.ArgumentParser(prog="tools/prove", description="Show that durable keeps what it promises.")
-    parser.add_argument("--quick", action="store_true", help="a seeded choice of cases, under two minutes (the default)")
-    parser.add_argument("--soak", type=float, metavar="SECONDS", help="new seeds, and more cases each, until time is up")
+    parser.add_argument(
+        "--quick", action="store_true", help="a seeded choice of cases, under two minutes (the default)"
+    )
+    parser.add_argument(
+        "--soak", type=float, metavar="SECONDS", help="new seeds, and more cases each, until time is up"
+    )
     parser.add_argument("--exhaustive", action="store_true", help="the whole kill and fault matrix, once")
     parser.add_argument("--mutants", action="store_true", help="break each promise, and show that it is noticed")
     parser.add_argument("--only", help="one proof: kill, power, faults or rivals")

@@ -98,7 +98,7 @@ def prove(base: Path, seed: int, limit: int | None, before: str = "") -> Iterato
 
 # What other people do to a run. `AT` is executed once, in the third step.
 
-_MEDDLED: Final = '''
+_MEDDLED: Final = """
 import pathlib, shutil, sqlite3, threading
 from durable.clock import Clock, use_clock
 
@@ -119,7 +119,7 @@ def job():
     return got
 
 print(job())
-'''
+"""
 
 _MEDDLERS: Final = {
     "the journal deleted under a live run": "os.unlink('runs.db')",
@@ -160,7 +160,11 @@ def _meddling(base: Path, before: str) -> Iterator[Row]:
 def _full_disk(base: Path) -> Iterator[Row]:
     """A file system that is really full, and then is not."""
     mounted = base / "small"
-    text = scenarios.ALL["sync"].replace("range(4)", "range(60)").replace('"squared": x * x', '"squared": x * x, "b": b"." * 9000')
+    text = (
+        scenarios.ALL["sync"]
+        .replace("range(4)", "range(60)")
+        .replace('"squared": x * x', '"squared": x * x, "b": b"." * 9000')
+    )
     expected = oracle.Expected(f"{[x * x for x in range(60)]}\n", 1, 0)
     sizes = ("300k", "450k", "700k")
     for size in sizes:

@@ -33,7 +33,7 @@ EVERY: Final = sum(1 << kind for kind in range(OPEN, LOCK + 1))
 WRITES: Final = 1 << WRITE | 1 << TRUNCATE
 SYNCS: Final = 1 << SYNC
 
-KIT: Final = '''
+KIT: Final = """
 import asyncio, os, sys, time
 import durable
 from durable import flow, task
@@ -47,7 +47,7 @@ def ran(*words):
 def done(word):
     with open(os.environ["PROOF_LOG"]) as log:
         return log.read().split("\\\\n").count(word)
-'''.replace("\\\\n", "\\n")
+""".replace("\\\\n", "\\n")
 
 
 class Shim:

@@ -27,7 +27,11 @@ _WRITER: Final = "from durable.journal import writer, opening\nW = writer.Writer
 _CALL: Final = "from durable import call, recall, runs, generation, outcomes, settling\n"
 
 ALL: Final = (
-    Mutant("a result is synced", "power", _WRITER + "begin = W._begin\nW._begin = lambda self, synced: begin(self, False)\n"),
+    Mutant(
+        "a result is synced",
+        "power",
+        _WRITER + "begin = W._begin\nW._begin = lambda self, synced: begin(self, False)\n",
+    ),
     Mutant(
         "a result is synced, also where it is the second of two in one transaction",
         "power",
@@ -37,9 +41,7 @@ ALL: Final = (
     Mutant(
         "a new journal is synced before it is given its name",
         "power",
-        _WRITER
-        + "opening.SYNCHRONOUS['power'] = 0\n"
-        + "opening._sync_folder = lambda folder: None\n",
+        _WRITER + "opening.SYNCHRONOUS['power'] = 0\n" + "opening._sync_folder = lambda folder: None\n",
     ),
     Mutant(
         "a transaction is written to a log",
@@ -181,7 +183,8 @@ ALL: Final = (
     Mutant(
         "a payload is what was written",
         "kill",
-        "from durable.journal import journal\nsum_of = journal.checksum_of\njournal.checksum_of = lambda p: sum_of(p + b'.')\n"
+        "from durable.journal import journal\nsum_of = journal.checksum_of\n"
+        "journal.checksum_of = lambda p: sum_of(p + b'.')\n"
         "from durable.journal import lookups\nlookups.checksum_of = journal.checksum_of\n",
     ),
     Mutant(

@@ -19,7 +19,7 @@ from proof import oracle
 from proof.harness import DEADLINE, Job
 from proof.kill import Row
 
-_OWN: Final = '''
+_OWN: Final = """
 import random
 seeded = random.Random(os.environ["SEED"])
 
@@ -40,9 +40,9 @@ while time.monotonic() < end:
     assert job(name, 10) == 45
     ran("finished", name)
     number += 1
-'''
+"""
 
-_SAME: Final = '''
+_SAME: Final = """
 @task(task_run_name="step-{x}")
 def step(x):
     ran("step", x)
@@ -57,9 +57,9 @@ try:
     print(job())
 except durable.FlowRunInProgress as error:
     print("in progress")
-'''
+"""
 
-_FORKS: Final = '''
+_FORKS: Final = """
 @task(task_run_name="step-{x}")
 def step(x):
     ran("step", x)
@@ -78,7 +78,7 @@ def job():
     return got
 
 print(job())
-'''
+"""
 
 
 def _start(job: Job, **environment: str) -> subprocess.Popen[str]:
@@ -145,7 +145,7 @@ def _second_at_every_point(base: Path, seed: int, before: str) -> Row:
             first = _start(job)
             time.sleep(0.12 + seeded.random() * 0.35)
             others = [_start(job) for _ in range(2)]
-            answers = Counter()
+            answers: Counter[str] = Counter()
             for process in (first, *others):
                 code, out, err = _ended(process)
                 _refuse_locked(err)
@@ -207,5 +207,3 @@ def _wait_for_lines(job: Job, count: int) -> None:
         if time.monotonic() > end:
             raise oracle.Violated("nothing was executed")
         time.sleep(0.005)
-
-

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-_STEP: Final = '''
+_STEP: Final = """
 @task(task_run_name="step-{x}")
 def step(x):
     ran("step", x)
@@ -23,17 +23,22 @@ def acked(x):
     value = step(x)
     ran("ack", x)
     return value["pair"]
-'''
+"""
 
-SYNC: Final = _STEP + '''
+SYNC: Final = (
+    _STEP
+    + """
 @flow
 def job():
     return [acked(x) for x in range(4)]
 
 print(job())
-'''
+"""
+)
 
-ASYNC: Final = _STEP + '''
+ASYNC: Final = (
+    _STEP
+    + """
 @flow
 async def job():
     async def one(x):
@@ -44,9 +49,12 @@ async def job():
     return first, await asyncio.gather(*[one(x) for x in range(1, 5)])
 
 print(asyncio.run(job()))
-'''
+"""
+)
 
-THREADS: Final = _STEP + '''
+THREADS: Final = (
+    _STEP
+    + """
 from durable.runners import ThreadPoolTaskRunner
 
 @task(task_run_name="step-{name}")
@@ -66,9 +74,12 @@ def job():
     return value
 
 print(job())
-'''
+"""
+)
 
-GENERATOR: Final = _STEP + '''
+GENERATOR: Final = (
+    _STEP
+    + """
 @task
 def numbers(n):
     for x in range(n):
@@ -79,9 +90,12 @@ def job():
     return [acked(x) for x in numbers(5)]
 
 print(job())
-'''
+"""
+)
 
-NESTED: Final = _STEP + '''
+NESTED: Final = (
+    _STEP
+    + """
 @task(task_run_name="step-{name}")
 def outer(name, low):
     values = [acked(low), acked(low + 1)]
@@ -98,9 +112,12 @@ def job():
     return first, part(2), acked(4)
 
 print(job())
-'''
+"""
+)
 
-RETRIES: Final = _STEP + '''
+RETRIES: Final = (
+    _STEP
+    + """
 class Refused(Exception):
     pass
 
@@ -126,9 +143,12 @@ def job():
     return value, acked(11)
 
 print(job())
-'''
+"""
+)
 
-MEMO: Final = _STEP + '''
+MEMO: Final = (
+    _STEP
+    + """
 from durable.cache_policies import INPUTS
 
 memo = step.with_options(cache_policy=INPUTS)
@@ -141,9 +161,12 @@ def job(day):
     return day, value
 
 print([job(day) for day in ("mon", "tue")])
-'''
+"""
+)
 
-EQUAL: Final = _STEP + '''
+EQUAL: Final = (
+    _STEP
+    + """
 @task
 def tick(x):
     return x
@@ -153,7 +176,8 @@ def job():
     return [tick(1) for _ in range(3)], acked(1), [tick(1) for _ in range(3)], acked(2)
 
 print(job())
-'''
+"""
+)
 
 ALL: Final = {
     "sync": SYNC,
