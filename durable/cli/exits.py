@@ -13,6 +13,7 @@ from durable.errors import CorruptPayload, DurableError, JournalBusy
 from durable.reader import Damaged
 
 NOT_COMPLETED: Final = 1
+WRONG_USAGE: Final = 2
 NO_SUCH: Final = 3
 BUSY: Final = 4
 DAMAGED: Final = 5
