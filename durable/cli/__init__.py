@@ -11,6 +11,7 @@ import click
 
 from durable.cli.exits import INTERRUPTED, told
 from durable.cli.inspect import inspect
+from durable.cli.report import report
 from durable.cli.terminal import note
 from durable.version import __version__
 
@@ -25,6 +26,7 @@ def cli() -> None:
 
 
 cli.add_command(inspect)
+cli.add_command(report)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
