@@ -18,6 +18,7 @@ from durable.version import __version__
 _COMMANDS: Final = {
     "config": "durable.cli.config",
     "inspect": "durable.cli.inspect",
+    "report": "durable.cli.report",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -121,6 +122,17 @@ def iso(microseconds: int) -> str:
     except OverflowError:
         return "?" * 26
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def command(recorded: str) -> str:
+    """A process's command line, as a shell would take it."""
+    try:
+        words = json.loads(recorded)
+    except ValueError:
+        return recorded
+    import shlex
+
+    return shlex.join(map(str, words)) if isinstance(words, list) else recorded
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:

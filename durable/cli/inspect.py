@@ -112,7 +112,7 @@ def _run(reader: JournalReader, prefix: str, colour: Colour, *, everything: bool
         else:
             text.outside(Screen(colour), reader, nodes, everything=everything)
         return True
-    run = _chosen(reader, prefix)
+    run = chosen(reader, prefix)
     if isinstance(run, TaskRun):
         if as_json:
             document.task_run(reader, reader.health(), run, calls_of(reader, run))
@@ -127,7 +127,8 @@ def _run(reader: JournalReader, prefix: str, colour: Colour, *, everything: bool
     return run.completed
 
 
-def _chosen(reader: JournalReader, prefix: str) -> FlowRun | TaskRun:
+def chosen(reader: JournalReader, prefix: str) -> FlowRun | TaskRun:
+    """The run a person means: by the beginning of its id, or ``-`` for the newest."""
     if prefix == "-":
         newest = reader.latest()
         if newest is None:

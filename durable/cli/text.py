@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
@@ -139,7 +138,7 @@ def flow_run(screen: Screen, reader: JournalReader, run: FlowRun, nodes: Iterabl
         versions = f"Python {safe(process.python)}, durable {safe(process.durable)}, SQLite {safe(process.sqlite)}"
         where = f"pid {process.pid} on {safe(process.host)}"
         lines.append((f"execution {number}", f"{safe(execution.state)}, {span}: {where}, {versions}"))
-        lines.append(("", f"{_command(process.command)}  in {safe(process.folder)}"))
+        lines.append(("", f"{safe(facts.command(process.command))}  in {safe(process.folder)}"))
     _facts(screen, lines)
     failure = reader.failure(run)
     if failure is not None and not run.completed:
@@ -264,13 +263,3 @@ def _failure(screen: Screen, failure: Failure, indent: str, longest: int | None)
         lines = [lines[0], f"  ... {counted(left_out, 'line')} left out, --all shows them ...", *lines[-longest + 1 :]]
     for line in lines:
         screen.line(f"{indent}{safe(line)}".rstrip())
-
-
-def _command(command: str) -> str:
-    try:
-        words = json.loads(command)
-    except ValueError:
-        return safe(command)
-    import shlex
-
-    return safe(shlex.join(map(str, words)) if isinstance(words, list) else command)

@@ -111,3 +111,27 @@ VIEWED_RUN: Final = _VIEWED_RUN + "WHERE substr(id, 1, length(:a)) = :a LIMIT 2"
 VIEWED_TASKS: Final = """
 SELECT id, task, state, state_type, started, seconds, attempts, result_bytes, message, task_run_row
 FROM task_runs WHERE flow_run_row = ? AND task_run_row > ? ORDER BY task_run_row LIMIT ?"""
+
+# For the report, which also reads journals without the columns of format 2: then NULL stands for them.
+_SPANS: Final = """
+SELECT t.id, t.parent_id, t.task_id, {worker}, t.state, t.at, t.process_id, s.state, s.at, s.process_id
+FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
+WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
+SPANS: Final = _SPANS.format(worker="t.worker")
+SPANS_OF_FORMAT_1: Final = _SPANS.format(worker="NULL")
+
+# What one task run has on record beside where it stands.
+REASON: Final = """
+SELECT reason, version, worker, (SELECT count(*) FROM task_run_yield WHERE task_run_id = t.id)
+FROM task_run AS t WHERE t.id = ?"""
+HISTORY: Final = """
+SELECT state, at, substr(message, 1, 1000) FROM task_run_state WHERE task_run_id = ? ORDER BY seq LIMIT ?"""
+
+# What waited for what: of one task run, and between the tasks of a flow run.
+UPSTREAM: Final = """
+SELECT u.id, u.key, d.argument FROM task_run_dependency AS d JOIN task_run AS u ON u.id = d.upstream_id
+WHERE d.task_run_id = ? LIMIT ?"""
+DEPENDENCIES: Final = """
+SELECT t.task_id, u.task_id, substr(d.argument, 1, 100)
+FROM task_run AS t JOIN task_run_dependency AS d ON d.task_run_id = t.id JOIN task_run AS u ON u.id = d.upstream_id
+WHERE t.flow_run_id = ?"""

@@ -1,9 +1,10 @@
 """Power cuts: the files one could have left, made from a trace of what a run wrote and synced.
 
 The model is harsher than a disk. What was synced stays. Of what was not, each write is kept, dropped or torn on its
-own, in blocks of 512 or 4096 bytes, so later writes may survive earlier ones; a length that was not synced may be the old or
-the new one. A name is certain once its file or folder was synced; until then a created file may be missing, an unlinked
-one still there, and a renamed one under either name. SQLite's shared-memory file is never there: nothing reads it.
+own, in blocks of 512 or 4096 bytes, so later writes may survive earlier ones; a length that was not synced may be the
+old or the new one. A name is certain once its file or folder was synced; until then a created file may be missing, an
+unlinked one still there, and a renamed one under either name. SQLite's shared-memory file is never there: nothing
+reads it.
 """
 
 from __future__ import annotations
