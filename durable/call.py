@@ -20,7 +20,8 @@ Rules:
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from typing import Any, Final
 
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
@@ -28,6 +29,7 @@ from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
+from durable.journal.rollbacks import Run
 from durable.logs import task_log
 from durable.outcomes import (
     message_of,
@@ -45,11 +47,14 @@ from durable.states import (
     RETRYING,
     RUNNING,
     StateKind,
+    StateType,
     check_transition,
 )
+from durable.transactions.block import Transaction, any_hooks, enclosing
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
+_making: Final = threading.RLock()
 
 
 class Call(Execution, Scope):
@@ -57,6 +62,7 @@ class Call(Execution, Scope):
 
     __slots__ = (*SLOTS, "_begun", "_cache_key", "_inputs", "_name", "_occurrence", "_parent", "_record", "_unhashable")
 
+    is_task_run = True
     late = TaskRunTimeoutError
     noun = "Task run"
 
@@ -105,10 +111,17 @@ class Call(Execution, Scope):
             )
             self.has_history = True
             self._retries, self.mark = known.retries, known.mark
+            self._told = known.record.state, known.record.seq  # what is only replayed is not told again
+            if known.owed and self.unit is not None:
+                self.unit.is_of(self.journal, self.as_run(), replayed=True)
+                self.unit.owes(self.definition.options.hooks.on_rollback, self._seq)
         if known.ended:
             self.done, self._value, self.error = True, known.value, known.error
             if known.record is not None:
                 self.at, self.message = known.record.at, known.record.message or ""
+                run = self.flow_run
+                if known.error is not None and any_hooks() and run is not None and run.has_rollbacks():
+                    self.transaction()  # the hooks of what it called may be owed
             if known.cached is not None:
                 return self._is_cached(known.cached)
         return None
@@ -160,6 +173,18 @@ class Call(Execution, Scope):
         self.args, self.kwargs = (), {}
 
     # How it goes on.
+
+    def transaction(self) -> Transaction:
+        """Its part in the transaction around it, made now if nothing needed one before."""
+        with _making:
+            if self.unit is None:
+                self.unit = Transaction.around_run(enclosing(self._parent))
+            return self.unit
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of one found cached, whose effect is another's."""
+        flow_run = self.flow_run
+        return Run(False, self.row, flow_run.id if flow_run is not None else None) if self.row is not None else None
 
     @property
     def run_key(self) -> bytes:
@@ -230,6 +255,9 @@ class Call(Execution, Scope):
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
+        if self.unit is not None and kind.type is StateType.FAILED:
+            self.unit.is_of(self.journal, self.as_run(), replayed=False)
+            self.unit.failing(entry)
         if task_log.isEnabledFor(10):
             task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
         return entry

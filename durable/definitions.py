@@ -23,7 +23,19 @@ _EMPTY_INPUTS = b"\x80"
 class _Definition:
     """What tasks and flows have in common."""
 
-    __slots__ = ("_warned", "binder", "description", "fn", "function", "is_async", "key", "name", "owner", "where")
+    __slots__ = (
+        "_warned",
+        "binder",
+        "description",
+        "fn",
+        "function",
+        "has_transaction_hooks",
+        "is_async",
+        "key",
+        "name",
+        "owner",
+        "where",
+    )
 
     def __init__(self, fn: Callable[..., Any], name: str, description: str | None) -> None:
         self.fn = fn
@@ -33,6 +45,7 @@ class _Definition:
         self.where = where(fn)
         self.is_async = inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(getattr(fn, "__call__", None))  # noqa: B004
         self.binder = Binder(fn)
+        self.has_transaction_hooks = False
         self.owner: Any = None  # the Task or Flow that hooks and conditions are handed
         self._warned: set[str] = set()
 
@@ -84,6 +97,7 @@ class TaskDefinition(_Definition):
         super().__init__(fn, name, description)
         self.tags = tags
         self.options = options
+        self.has_transaction_hooks = bool(options.hooks.on_rollback or options.hooks.on_commit)
         self.policy = policy
         self.key = task_key(name, self.function, tags)
         unknown = policy.excluded - set(self.binder.names)

@@ -24,6 +24,7 @@ class Driven(Protocol):
     propagates: bool
     delay: float
     journal: Journal
+    unit: Any
 
     @property
     def definition(self) -> Any: ...  # noqa: D102
@@ -45,8 +46,8 @@ def drive(call: Driven) -> Any:
     try:
         if (entry := call.replay()) is not None:
             commit(entry)
-            if call.done and hooked:
-                _tell(call)
+        if call.unit is not None or (hooked and call.done):
+            _tell(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 commit(entry)
@@ -61,7 +62,7 @@ def drive(call: Driven) -> Any:
                 retry = call.caught(error)
                 if (entry := call.raised(retry if isinstance(retry, bool) else bool(settle(retry)))) is not None:
                     commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         _tell(call)
                 if call.propagates:
                     raise
@@ -70,7 +71,7 @@ def drive(call: Driven) -> Any:
             else:
                 if (entry := call.returned(value)) is not None:
                     commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         _tell(call)
         return call.outcome()
     finally:
@@ -90,8 +91,8 @@ async def drive_async(call: Driven) -> Any:
     try:
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
-            if call.done and hooked:
-                await _tell_async(call)
+        if call.unit is not None or (hooked and call.done):
+            await _tell_async(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 await commit_soon(entry, loop)
@@ -107,7 +108,7 @@ async def drive_async(call: Driven) -> Any:
                 if (entry := call.raised(retry if isinstance(retry, bool) else bool(await retry))) is not None:
                     # Not awaited: a cancelled coroutine may not get another turn.
                     call.journal.commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         await _tell_async(call)
                 if call.propagates:
                     raise
@@ -116,7 +117,7 @@ async def drive_async(call: Driven) -> Any:
             else:
                 if (entry := call.returned(value)) is not None:
                     await commit_soon(entry, loop)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         await _tell_async(call)
         return call.outcome()
     finally:

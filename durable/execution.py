@@ -17,6 +17,7 @@ from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
 from durable.errors import JournalError
 from durable.journal import Entry, Journal, Label, Outcome
+from durable.journal.rollbacks import Run
 from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
 from durable.output import printing
 from durable.runnames import rendered
@@ -24,9 +25,12 @@ from durable.runs import Scope, current
 from durable.states import AWAITING_RETRY, CRASHED, RETRYING, State, StateKind
 from durable.tagging import current_tags
 from durable.timeouts import Limit
+from durable.transactions.block import Transaction, enclosing
+from durable.transactions.undo import active
 
 SLOTS: Final = (
     "_failure",
+    "_inside",
     "_limit",
     "_printing",
     "_retries",
@@ -47,6 +51,7 @@ SLOTS: Final = (
     "kwargs",
     "message",
     "propagates",
+    "unit",
 )
 
 
@@ -65,6 +70,7 @@ class Execution:
         kind, message, at: the newest state.
         error: what the body raised last, or the recorded exception.
         attempt: executions of the body by this process.
+        unit: its part in the transaction it is called in, if there is one.
     """
 
     late: ClassVar[type[Exception]]
@@ -82,7 +88,9 @@ class Execution:
     kwargs: dict[str, Any]
     message: str
     propagates: bool
+    unit: Transaction | None
     _failure: Entry | None
+    _inside: Token[Any] | None
     _limit: Limit | None
     _printing: bool
     _tags: frozenset[str]
@@ -105,6 +113,10 @@ class Execution:
         self.at = 0
         self.error = None
         self.attempt = 0
+        self.unit = None
+        if (around := active.get()) is not None or definition.has_transaction_hooks:
+            self.unit = Transaction.around_run(around or enclosing(current.get()))
+        self._inside = None
         self._return_state = return_state
         self._failure = None
         self._limit = None
@@ -125,6 +137,10 @@ class Execution:
 
     def view(self) -> Any:
         """The run, as users are told of it."""
+        raise NotImplementedError
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of a run that is not its caller's."""
         raise NotImplementedError
 
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
@@ -155,6 +171,8 @@ class Execution:
     def _enter(self, scope: Scope) -> None:
         """The body begins: calls made from here on are made in `scope`, and its time is counted."""
         self._token = current.set(scope)
+        if self.unit is not None:
+            self._inside = active.set(self.unit)
         if scope.log_prints:
             self._printing = True
             printing.begin()
@@ -173,6 +191,9 @@ class Execution:
         if self._token is not None:
             token, self._token = self._token, None
             current.reset(token)
+        if self._inside is not None:
+            inside, self._inside = self._inside, None
+            active.reset(inside)
 
     def caught(self, error: BaseException) -> bool | Awaitable[bool]:
         """The body raised `error`. Whether another attempt is to follow; a coroutine if the user's condition is one."""
@@ -232,11 +253,25 @@ class Execution:
         return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
 
     def due(self) -> Iterator[Any]:
-        """Tell the hooks of the state just recorded; gives the awaitables of async ones, to be awaited in turn."""
-        assert self.kind is not None  # noqa: S101 - a driver asks after a transition
-        if self._told != (self.kind, self._seq):
+        """Tell the hooks of the state just recorded; gives the awaitables of async ones, to be awaited in turn.
+
+        Before that, what the state means for a transaction.
+        """
+        if self.unit is not None:
+            yield from self._settle(self.unit)
+        if self.kind is not None and self._told != (self.kind, self._seq) and (self.done or self.attempt):
             self._told = self.kind, self._seq
             yield from self._tell(self.kind, self.state())
+
+    def _settle(self, unit: Transaction) -> Iterator[Any]:
+        if self.done and self.kind is not None:
+            hooks = self.definition.options.hooks
+            unit.is_of(self.journal, self.as_run(), replayed=self.attempt == 0)
+            yield from unit.ended(self.kind, hooks.on_rollback, hooks.on_commit)
+        elif unit.owed is not None:
+            yield from unit.pays()
+            self._seq += 1
+            self._told = self.kind, self._seq  # type: ignore[assignment]  # what owes has a state
 
     def _tell(self, kind: StateKind, state: State[Any]) -> Iterator[Any]:
         for hook in self.definition.options.hooks.for_state(kind):

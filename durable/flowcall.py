@@ -19,6 +19,7 @@ from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSign
 from durable.execution import SLOTS, Execution
 from durable.interrupts import Interrupts
 from durable.journal import Entry, FlowRecord, Journal, Outcome
+from durable.journal.rollbacks import Run
 from durable.keys import digest
 from durable.logs import flow_log, root_log
 from durable.outcomes import (
@@ -65,6 +66,7 @@ class FlowCall(Execution):
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_row",
         "journal",
         "run",
     )
@@ -102,6 +104,7 @@ class FlowCall(Execution):
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
+        self._row = 0
 
     # What a driver calls, in this order.
 
@@ -165,6 +168,10 @@ class FlowCall(Execution):
     def run_key(self) -> bytes | None:
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
+        return Run(True, self._row, None) if self._row else None
 
     def due(self) -> Iterator[Any]:
         """Tell the hooks of the state just recorded, and of the crash that was found with it."""
@@ -238,6 +245,7 @@ class FlowCall(Execution):
             self.close()
             return False
         run.id, run.own_name = record.id, label.name
+        self._row = record.id
         run.mark = parent.mark if parent is not None else 0
         self._log("Beginning flow run %s", run.name)
         return True
@@ -248,6 +256,7 @@ class FlowCall(Execution):
         own, parent = self.definition.options.log_prints, self._parent
         run.log_prints = own if own is not None else parent is not None and parent.log_prints
         run.describe = self.view
+        run.called_in = parent
         return run
 
     def _give_recorded(self, record: FlowRecord) -> bool:
@@ -258,7 +267,9 @@ class FlowCall(Execution):
             self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
         else:
             return False
+        self._row = record.id if self._identity is not None else 0
         self.kind, self.done, self._key = record.state, True, record.key
+        self._told = self.kind, self._seq  # what is only replayed is not told again
         self.at, self.message = record.at, record.message or ""
         return True
 
@@ -273,6 +284,7 @@ class FlowCall(Execution):
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
+        self._row = record.id
         self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)

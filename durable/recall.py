@@ -3,7 +3,7 @@
 The rules are contract 3, 5, 6 and 7 of the design; each has its place here and nowhere else:
 
 1. A completed task run gives its value, unless its policy never reuses or asks for more that does not agree, or the
-   value was not kept.
+   value was not kept. One that was rolled back since runs again, as if it had never been called: it has its retries.
 2. A failed one raises again if its failure is history: recorded after the scope's mark. Otherwise it runs again.
 3. One that was cut off runs again, unless it is marked ``on_interrupt="fail"``.
 4. A memo is asked for by its cache key only where the call has no record of its own.
@@ -18,11 +18,12 @@ from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
 from durable.journal import Journal, Outcome, TaskRecord
+from durable.journal.rollbacks import Run, standing
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
 from durable.settings import interrupted_may_run
-from durable.states import AWAITING_RETRY, NOT_READY, PENDING, StateType
+from durable.states import AWAITING_RETRY, NOT_READY, PENDING, ROLLED_BACK, StateType
 from durable.views import TaskRunContext
 
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
@@ -38,6 +39,7 @@ class Known(NamedTuple):
         cached: the result, another call's, that `value` comes from.
         retries: failed attempts on record that count against the call's retries.
         mark: the newest of them, or the scope's: what failed in the body before it has a new chance.
+        owed: it was rolled back, and its hooks have not all run.
     """
 
     record: TaskRecord | None = None
@@ -48,6 +50,7 @@ class Known(NamedTuple):
     cached: int | None = None
     retries: int = 0
     mark: int = 0
+    owed: bool = False
 
 
 class Asked(NamedTuple):
@@ -110,6 +113,10 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     elif kind not in _BETWEEN_ATTEMPTS and definition.options.on_interrupt == "fail" and not interrupted_may_run():
         started = f"{as_datetime(record.at).astimezone():%Y-%m-%d %H:%M:%S}"
         raise TaskInterrupted(definition.name, asked.key.hex(), started)
+    if kind is ROLLED_BACK:
+        stands = standing(journal, Run(False, record.id, None))
+        fresh = record._replace(seq=stands.seq)  # what was owed may have been paid since the record was read ahead
+        return Known(fresh, cache_key, mark=max(scope.mark, stands.result_id or 0), owed=stands.owed)
     retries, newest = journal.failed_attempts(record.id, scope.mark)
     return Known(record, cache_key, retries=retries, mark=max(scope.mark, newest))
 

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from xxhash import xxh3_128_digest
 
@@ -29,6 +29,8 @@ _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the reco
 
 class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
+
+    is_task_run: ClassVar[bool] = False
 
     __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
 
@@ -93,9 +95,22 @@ class FlowRun(Scope):
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        called_in: the scope it was called in.
     """
 
-    __slots__ = ("_last", "_limit", "_window", "_window_lock", "describe", "flow_name", "id", "own_name", "parameters")
+    __slots__ = (
+        "_last",
+        "_limit",
+        "_undone",
+        "_window",
+        "_window_lock",
+        "called_in",
+        "describe",
+        "flow_name",
+        "id",
+        "own_name",
+        "parameters",
+    )
 
     def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
         super().__init__(key, None, journal)
@@ -109,6 +124,8 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.called_in: Scope | None = None
+        self._undone: bool | None = None
 
     @property
     def name(self) -> str:
@@ -126,6 +143,12 @@ class FlowRun(Scope):
         self._last = 0
         # What this execution adds is not read ahead: it would be stale when asked for.
         self._limit = self.journal.newest_task_run(self.id)
+
+    def has_rollbacks(self) -> bool:
+        """Whether any task run was rolled back in it before; asked of the journal once."""
+        if self._undone is None:
+            self._undone = self.journal.has_rollbacks(self.id)
+        return self._undone
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly
@@ -159,7 +182,7 @@ def _current_names() -> tuple[str | None, str | None]:
     if scope is None:
         return None, None
     run = scope.flow_run
-    return run.name if run is not None else None, scope.name if scope is not run else None
+    return run.name if run is not None else None, scope.name if scope.is_task_run else None
 
 
 name_records_by(_current_names)

@@ -52,6 +52,7 @@ LAYERS = {
     "resume": (3, 1),
     "recall": (3, 2),
     "output": (3, 2),
+    "transactions": (3, 2),
     # a call
     "execution": (4, 0),
     "call": (4, 1),

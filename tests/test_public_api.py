@@ -21,8 +21,8 @@ get_run_logger register runtime tags task
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "
-    "timeout_seconds on_running on_completion on_failure persist_result on_interrupt cache_policy cache_key_fn "
-    "cache_expiration refresh_cache result_serializer log_prints record_inputs",
+    "timeout_seconds on_running on_completion on_failure on_rollback on_commit persist_result on_interrupt "
+    "cache_policy cache_key_fn cache_expiration refresh_cache result_serializer log_prints record_inputs",
     "flow": "name description flow_run_name resume resume_within idempotency_key journal retries retry_delay_seconds "
     "timeout_seconds on_running on_completion on_failure on_cancellation on_crashed log_prints record_inputs",
 }

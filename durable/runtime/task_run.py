@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     if name not in _OUTSIDE:
         raise AttributeError(f"durable.runtime.task_run has no {name!r}; there are {', '.join(sorted(_OUTSIDE))}")
     scope = current.get()
-    if scope is None or scope is scope.flow_run:
+    if scope is None or not scope.is_task_run:
         return _OUTSIDE[name]
     value = getattr(scope.view(), name)
     return sorted(value) if name == "tags" else value
