@@ -1,9 +1,10 @@
 """The life of one task call, as a passive object.
 
 Contract with its driver. A driver (see `durable.drivers`) runs the user's function and waits; a `Call` decides and
-composes what is recorded, and does neither. The driver calls `replay` once; then, until `done`, `started` and either
-`returned` or `caught` and `raised`, each followed by committing the entry it returned, if any, and then by the hooks
-that `due` holds. `enter` and `leave` enclose the body.
+composes what is recorded, and does neither. If the call is `gated`, the driver first waits for what `awaited` gives and
+then while `locked`. It calls `replay` once; then, until `done`, `started` and either `returned` or `caught` and
+`raised`, each followed by committing the entry it returned, if any, and then by the hooks that `due` holds. `enter` and
+`leave` enclose the body.
 When `raised` leaves `propagates` set, the driver re-raises the exception it holds; when not `done`, it waits `delay`
 seconds and goes round. `outcome` gives the end. `close` is called last, whatever happened.
 
@@ -16,17 +17,21 @@ Rules:
 3. An error of durable's own is no failure of the task: it is recorded if it can be, never retried.
 4. Being interrupted (KeyboardInterrupt, SystemExit, cancellation) is a crash, not a failure: never retried here, and
    run again by a resume.
+5. A call that waits for others is identified by which they are when it is made, and by their values besides once they
+   are there. If one of them did not complete, the call is recorded as NotReady and its body never begins.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
+
+from xxhash import xxh3_128_digest
 
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import TaskDefinition
-from durable.errors import NotSerializable, TaskRunTimeoutError
+from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
@@ -36,31 +41,54 @@ from durable.outcomes import (
     of_exception,
     of_value,
 )
-from durable.recall import Asked, recall, recorded_source
-from durable.runs import FlowRun, Scope
+from durable.ownership import SidecarLock
+from durable.recall import Asked, Known, cache_key, recall, recorded_source
+from durable.runs import FlowRun, Scope, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
+    CANCELLED,
     COMPLETED,
     CRASHED,
     FAILED,
+    NOT_READY,
     RETRYING,
     RUNNING,
     StateKind,
-    StateType,
     check_transition,
 )
-from durable.transactions.block import Transaction, any_hooks, enclosing
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
-_making: Final = threading.RLock()
+_DIED = "Its process died while it ran; found when the run was resumed."
 
 
 class Call(Execution, Scope):
-    """One call of a task; also the scope of the calls its body makes. Attributes as in `Execution`."""
+    """One call of a task; also the scope of the calls its body makes. Attributes as in `Execution`, and:
 
-    __slots__ = (*SLOTS, "_begun", "_cache_key", "_inputs", "_name", "_occurrence", "_parent", "_record", "_unhashable")
+    needs: what it waits for; None where its arguments are handed on as they are.
+    worker: what executes it, if a task runner does.
+    """
+
+    __slots__ = (
+        *SLOTS,
+        "_begun",
+        "_cache_key",
+        "_guard",
+        "_inputs",
+        "_name",
+        "_occurrence",
+        "_parent",
+        "_reason",
+        "_record",
+        "_unhashable",
+        "_unready",
+        "called_off",
+        "gated",
+        "needs",
+        "worker",
+    )
 
     is_task_run = True
     late = TaskRunTimeoutError
@@ -77,8 +105,9 @@ class Call(Execution, Scope):
         journal: Journal,
         *,
         return_state: bool = False,
+        wait_for: Sequence[Need] = (),
     ) -> None:
-        self._inputs, self._unhashable = definition.identity_inputs(args, kwargs)
+        self._inputs, self._unhashable, self.needs = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
         if not definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
@@ -87,43 +116,114 @@ class Call(Execution, Scope):
         self.mark = parent.mark
         log_prints = definition.options.log_prints
         self.log_prints = parent.log_prints if log_prints is None else log_prints
+        if wait_for:
+            self.needs = (*(self.needs or ()), *wait_for)
+        self.gated = self.needs is not None or definition.is_serializable
+        self.called_off = False
+        self.worker: str | None = None
         self._parent = parent
         self._name: str | None = None
         self._record: TaskRecord | None = None
         self._begun: Entry | None = None
         self._cache_key: bytes | None = None
+        self._reason: str | None = None
+        self._guard: SidecarLock | None = None
+        self._unready: Entry | None = None
 
     # What a driver calls, in this order.
 
+    def awaited(self) -> list[Any]:
+        """The futures among its arguments that have not ended."""
+        return awaited(self.needs or ())
+
+    def locked(self) -> bool:
+        """Whether another call computes the same memo now. Takes its place if not; to be asked until it says no."""
+        if self._guard is None:
+            self._resolve()
+            if self.done or not self.definition.is_serializable:
+                return False
+            self._cache_key = cache_key(self._asked())
+            if self._cache_key is None:
+                return False
+            self._guard = SidecarLock(self.journal.path, f"memo-{self._cache_key.hex()}")
+        return not self._guard.acquire(0)
+
     def replay(self) -> Entry | None:
         """Look for a recorded outcome; sets `done` if there is one to give."""
-        parent, policy = self._parent, self.definition.policy
-        if not (parent.has_history or policy.is_memo or policy.extras):
+        if self.done:  # not ready
+            return self._unready
+        definition = self.definition
+        if not (self._parent.has_history or definition.looks_up):
             return None
-        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable, self._context))
-        self._cache_key = known.cache_key
+        asked = self._asked()
+        if definition.looks_up and self._guard is None:
+            self._cache_key = cache_key(asked)
+        known = recall(asked, self._cache_key)
+        self._reason = known.reason
         if known.record is not None:
-            self._record, self.row, self.kind, self._seq = (
-                known.record,
-                known.record.id,
-                known.record.state,
-                known.record.seq,
-            )
-            self.has_history = True
+            self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
-            self._told = known.record.state, known.record.seq  # what is only replayed is not told again
-            if known.owed and self.unit is not None:
-                self.unit.is_of(self.journal, self.as_run(), replayed=True)
-                self.unit.owes(self.definition.options.hooks.on_rollback, self._seq)
+            self._is_replayed(owed=known.owed, failed=known.error is not None)
         if known.ended:
-            self.done, self._value, self.error = True, known.value, known.error
-            if known.record is not None:
-                self.at, self.message = known.record.at, known.record.message or ""
-                run = self.flow_run
-                if known.error is not None and any_hooks() and run is not None and run.has_rollbacks():
-                    self.transaction()  # the hooks of what it called may be owed
-            if known.cached is not None:
-                return self._is_cached(known.cached)
+            return self._take_end(known)
+        return None
+
+    def _take_record(self, record: TaskRecord) -> None:
+        self._record, self.row, self.kind, self._seq = record, record.id, record.state, record.seq
+        self.has_history = True
+
+    def _take_end(self, known: Known) -> Entry | None:
+        """The recorded outcome is this call's."""
+        self.done, self._value, self.error = True, known.value, known.error
+        if known.record is not None:
+            self.at, self.message = known.record.at, known.record.message or ""
+        return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
+
+    def _asked(self) -> Asked:
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context)
+
+    def _resolve(self) -> None:
+        """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
+        if self.needs is None:
+            return
+        failed = not_ready(self.needs)
+        if failed:
+            self._unready = self._is_not_ready(failed)
+            return
+        before = self._inputs
+        self.args = tuple(map(resolved, self.args))
+        self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
+        self._inputs, self._unhashable, _ = self.definition.identity_inputs(self.args, self.kwargs)
+        if not self.definition.options.record_inputs:
+            self._inputs = canonical_digest_abridged(self._inputs)
+        if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:
+            self.key = xxh3_128_digest(self.key + self._inputs)
+
+    def _is_not_ready(self, failed: list[Need]) -> Entry | None:
+        told = []
+        for need in failed:
+            state = need.state()
+            name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
+            told.append(f"its upstream {name} (in {need.argument}) ended {state}")
+        reason = "; ".join(told)
+        self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
+        cause = failed[0].state().data
+        self.error.__cause__ = cause if isinstance(cause, BaseException) else None
+        self.done, self.message = True, reason
+        record = self._parent.recorded(self.key)
+        if record is None:
+            return self._ends_at_once(NOT_READY, message=reason)
+        self._take_record(record)
+        self._is_replayed()
+        self.at = record.at
+        return None
+
+    def cancelled(self) -> Entry | None:
+        """It is called off before its body began."""
+        self.done, self.message = True, "Cancelled before it began."
+        if self._parent.recorded(self.key) is None:
+            return self._ends_at_once(CANCELLED, message=self.message)
+        self.kind = CANCELLED
         return None
 
     def started(self) -> Entry | None:
@@ -139,10 +239,9 @@ class Call(Execution, Scope):
             return self._begun
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
-        if self._record.state in _IN_FLIGHT:
-            died = "Its process died while it ran; found when the run was resumed."
-            return self._enters((CRASHED, died), (RUNNING, None), source=source)
-        return self._enters((RUNNING, None), source=source)
+        if self.kind in _IN_FLIGHT:
+            return self._enters((CRASHED, _DIED), (RUNNING, self._reason), source=source)
+        return self._enters((RUNNING, self._reason), source=source)
 
     def enter(self) -> None:
         """The body begins: calls made from here on are made in this task run."""
@@ -170,21 +269,16 @@ class Call(Execution, Scope):
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
-        self.args, self.kwargs = (), {}
+        self.args, self.kwargs, self.needs = (), {}, None
+        if self._guard is not None:
+            self._guard.release()
 
     # How it goes on.
 
-    def transaction(self) -> Transaction:
-        """Its part in the transaction around it, made now if nothing needed one before."""
-        with _making:
-            if self.unit is None:
-                self.unit = Transaction.around_run(enclosing(self._parent))
-            return self.unit
-
     def as_run(self) -> Run | None:
-        """Where it is recorded; None of one found cached, whose effect is another's."""
+        """Where it is recorded; None of one whose body never begins."""
         flow_run = self.flow_run
-        return Run(False, self.row, flow_run.id if flow_run is not None else None) if self.row is not None else None
+        return None if self.row is None else Run(False, self.row, flow_run.id if flow_run is not None else None)
 
     @property
     def run_key(self) -> bytes:
@@ -210,6 +304,7 @@ class Call(Execution, Scope):
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self.definition.tags | self._tags,
+            task_version=self.definition.version,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
@@ -235,11 +330,27 @@ class Call(Execution, Scope):
             self._occurrence,
             self._inputs,
             label,
+            self._reason,
+            self.worker,
+            self._upstream(),
         )
 
-    def _is_cached(self, result_id: int) -> Entry:
-        self.kind = CACHED
-        entry = self.journal.task_run_ends_at_once(self._place(), CACHED, result_id=result_id)
+    def _upstream(self) -> tuple[tuple[bytes, str], ...]:
+        """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
+        found = []
+        for need in self.needs or ():
+            run_id = need.state().run_id
+            if run_id is not None:
+                found.append((bytes.fromhex(run_id), need.argument))
+        live = yielding.get()
+        if live:
+            values = self.definition.parameters_of(self.args, self.kwargs)
+            found += [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
+        return tuple(found)
+
+    def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:
+        self.kind, self._seq = kind, 1
+        entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
         self.at = entry.at
         return entry
 
@@ -255,9 +366,8 @@ class Call(Execution, Scope):
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
-        if self.unit is not None and kind.type is StateType.FAILED:
-            self.unit.is_of(self.journal, self.as_run(), replayed=False)
-            self.unit.failing(entry)
+        if self.unit is not None:
+            self._undoes(self.unit, entry)
         if task_log.isEnabledFor(10):
             task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
         return entry

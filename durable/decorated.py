@@ -10,6 +10,7 @@ from durable.definitions import FlowDefinition, TaskDefinition
 from durable.errors import ConfigurationError
 from durable.keys import where
 from durable.options import Hooks, hooks_option
+from durable.settings import refresh
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,7 @@ class Decorated(Generic[P, R, D]):
         if not callable(fn):
             raise ConfigurationError(f"{self.decorator}: expected a function, found {fn!r}")
         at = where(fn)
+        refresh()
         self.check_options(at, options)
         self.fn = fn
         self.definition: D = self._define(at, fn, options)

@@ -8,6 +8,7 @@ kinds, which declare `SLOTS` and call `_prepare` first: a `Call` is also a `Scop
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
@@ -22,11 +23,12 @@ from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import AWAITING_RETRY, CRASHED, RETRYING, State, StateKind
+from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, State, StateKind, StateType
 from durable.tagging import current_tags
 from durable.timeouts import Limit
-from durable.transactions.block import Transaction, enclosing
+from durable.transactions.block import Transaction, any_hooks, enclosing
 from durable.transactions.undo import active
+from durable.upstream import Upstream
 
 SLOTS: Final = (
     "_failure",
@@ -56,6 +58,7 @@ SLOTS: Final = (
 
 
 NO_LABEL: Final = Label()
+_making: Final = threading.RLock()
 
 
 class Execution:
@@ -75,6 +78,9 @@ class Execution:
 
     late: ClassVar[type[Exception]]
     noun: ClassVar[str]
+    is_flow: ClassVar[bool] = False
+    gated: bool = False  # it waits for others, or for its turn, before it begins
+    called_off: bool = False  # somebody cancelled it
 
     args: tuple[Any, ...]
     at: int
@@ -91,6 +97,7 @@ class Execution:
     unit: Transaction | None
     _failure: Entry | None
     _inside: Token[Any] | None
+    _parent: Any  # the scope it was called in, or None
     _limit: Limit | None
     _printing: bool
     _tags: frozenset[str]
@@ -153,20 +160,43 @@ class Execution:
         """The next attempt follows the failure that was just recorded."""
         raise NotImplementedError
 
+    def close(self) -> None:
+        """The call has ended."""
+        raise NotImplementedError
+
     # What a driver calls.
+
+    def awaited(self) -> list[Upstream]:
+        """The futures among its arguments that have not ended."""
+        return []
+
+    def locked(self) -> bool:
+        """Whether another call has its turn. Takes its place if not; to be asked until it says no."""
+        return False
+
+    def runner(self) -> Any:
+        """What executes the task runs that its body submits, if it has submitted any."""
+        return None
+
+    def settled(self, value: Any) -> Any:
+        """What a returned value stands for: a state or future for its value; a failed one raises its failure."""
+        state = value.ended() if isinstance(value, Upstream) else value
+        return state.result() if isinstance(state, State) else state
 
     def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
         """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
-        maker, extra = self.definition.options.run_name, self._tags - own_tags
-        if maker is None and not extra:
+        maker, extra, version = self.definition.options.run_name, self._tags - own_tags, self.definition.version
+        if maker is None and not extra and version is None:
             return NO_LABEL
-        token = current.set(scope)
-        try:
-            parameters = self.definition.parameters_of(self.args, self.kwargs)
-            name = None if maker is None else rendered(self.definition.where, maker, parameters)
-        finally:
-            current.reset(token)
-        return Label(name, json.dumps(sorted(extra)) if extra else None)
+        name: str | None = None
+        if maker is not None:
+            token = current.set(scope)
+            try:
+                parameters = self.definition.parameters_of(self.args, self.kwargs)
+                name = rendered(self.definition.where, maker, parameters)
+            finally:
+                current.reset(token)
+        return Label(name, json.dumps(sorted(extra)) if extra else None, version)
 
     def _enter(self, scope: Scope) -> None:
         """The body begins: calls made from here on are made in `scope`, and its time is counted."""
@@ -176,10 +206,15 @@ class Execution:
         if scope.log_prints:
             self._printing = True
             printing.begin()
-        seconds = self.definition.options.timeout
+        seconds = self._budget()
         if seconds is not None:
-            self._limit = Limit(seconds)
+            self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async)
+
+    def _budget(self) -> float | None:
+        """How long the body may run from now on, in seconds."""
+        timeout: float | None = self.definition.options.timeout
+        return timeout
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -214,7 +249,7 @@ class Execution:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
         if self._limit is None or not self._limit.ended(error):
             return error
-        late = self.late(f"{self.noun} exceeded timeout of {self._limit.seconds} second(s)")
+        late = self.late(f"{self.noun} exceeded timeout of {self.definition.options.timeout} second(s)")
         return late.with_traceback(error.__traceback__)
 
     def raised(self, retry: bool) -> Entry | None:  # noqa: FBT001 - the answer of `caught`
@@ -226,12 +261,15 @@ class Execution:
             return None
         if not isinstance(error, Exception):
             self.done = True
-            return self._ends(CRASHED, self._interruption(error))
+            return self._ends(CANCELLED if self.called_off else CRASHED, self._interruption(error))
         if retry:
             return self._fails_for_now(error)
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        return self._ends(failed_kind(error), message_of(error), of_exception(error))
+        return self._ends(failed_kind(error), self._message_of(error), of_exception(error))
+
+    def _message_of(self, error: Exception) -> str:
+        return message_of(error)
 
     def _interruption(self, error: BaseException) -> str:
         return interruption(error)
@@ -263,7 +301,34 @@ class Execution:
             self._told = self.kind, self._seq
             yield from self._tell(self.kind, self.state())
 
+    # What it means for transactions.
+
+    def transaction(self) -> Transaction:
+        """Its part in the transaction around it, made now if nothing needed one before."""
+        with _making:
+            if self.unit is None:
+                self.unit = Transaction.around_run(enclosing(self._parent))
+            return self.unit
+
+    def _is_replayed(self, *, owed: bool = False, failed: bool = False) -> None:
+        """It has a record: what is only replayed is not told again, but hooks may be owed, its own or its calls'."""
+        self._told = self.kind, self._seq  # type: ignore[assignment]  # a record has a state
+        if owed and self.unit is not None:
+            self.unit.is_of(self.journal, self.as_run(), replayed=True)
+            self.unit.owes(self.definition.options.hooks.on_rollback, self._seq)
+        run = self._parent.flow_run if self._parent is not None else None
+        if failed and any_hooks() and run is not None and run.has_rollbacks():
+            self.transaction()
+
+    def _undoes(self, unit: Transaction, entry: Entry) -> None:
+        """A task's end is about to be recorded."""
+        if self.kind is not None and self.kind.type is StateType.FAILED:
+            unit.is_of(self.journal, self.as_run(), replayed=False)
+            unit.failing(entry)
+
     def _settle(self, unit: Transaction) -> Iterator[Any]:
+        if self.journal.is_inherited or self.journal.is_closed:
+            return  # a forked child has come back from its parent's body; or a generator is closed with the program
         if self.done and self.kind is not None:
             hooks = self.definition.options.hooks
             unit.is_of(self.journal, self.as_run(), replayed=self.attempt == 0)
@@ -287,7 +352,10 @@ class Execution:
 
     def state(self) -> State[Any]:
         """Where the call stands, with its value or exception."""
+        return self.state_of(self.error if self.error is not None else self._value)
+
+    def state_of(self, data: Any) -> State[Any]:
+        """Where the call stands, with `data`."""
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
         run_id = self.run_key.hex() if self.run_key is not None else None
-        data = self.error if self.error is not None else self._value
         return State(self.kind, self.message, as_datetime(self.at), run_id, data)

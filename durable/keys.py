@@ -61,9 +61,10 @@ class Binder:
 
     Attributes:
         names: the parameters, in order.
+        signature: what they were taken from.
     """
 
-    __slots__ = ("_count", "_defaults", "_required", "_signature", "_simple", "_where", "names")
+    __slots__ = ("_count", "_defaults", "_required", "_simple", "_where", "names", "signature")
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._where = where(function)
@@ -71,7 +72,7 @@ class Binder:
             signature = inspect.signature(function)
         except (TypeError, ValueError):  # some builtins have none
             signature = inspect.signature(lambda *args, **kwargs: None)
-        self._signature = signature
+        self.signature = signature
         parameters = signature.parameters
         self.names = tuple(parameters)
         self._count = len(self.names)
@@ -93,12 +94,12 @@ class Binder:
             if self._required <= given < self._count:
                 return args + self._defaults[given:]
         try:
-            bound = self._signature.bind(*args, **kwargs)
+            bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ParameterBindError(f"{self._where}: {error}; its parameters are {self._signature}") from None
+            raise ParameterBindError(f"{self._where}: {error}; its parameters are {self.signature}") from None
         bound.apply_defaults()
         values = tuple(bound.arguments.values())
         if len(values) != self._count:  # Python 3.13.0 lets f(x=1) pass for a function f(x, /, **more)
             missing = ", ".join(name for name in self.names if name not in bound.arguments)
-            raise ParameterBindError(f"{self._where}: missing {missing}; its parameters are {self._signature}")
+            raise ParameterBindError(f"{self._where}: missing {missing}; its parameters are {self.signature}")
         return values

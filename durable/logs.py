@@ -10,8 +10,7 @@ import logging
 import sys
 from collections.abc import Callable
 
-from durable.errors import ConfigurationError
-from durable.settings import log_level
+from durable.settings import setting
 
 root_log = logging.getLogger("durable")
 flow_log = logging.getLogger("durable.flow_runs")
@@ -68,11 +67,7 @@ def show_by_default() -> None:
     """
     if root_log.handlers or logging.getLogger().handlers or root_log.level != logging.NOTSET:
         return
-    level = log_level()
-    try:
-        root_log.setLevel(level)
-    except ValueError:
-        raise ConfigurationError(f"DURABLE_LOGGING_LEVEL={level!r}: expected a level such as INFO or WARNING") from None
+    root_log.setLevel(setting("logging_level"))
     handler = _DefaultHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_DEFAULT_FORMAT, datefmt="%H:%M:%S"))
     root_log.addHandler(handler)

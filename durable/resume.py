@@ -24,7 +24,7 @@ from durable.logs import root_log
 from durable.options import FlowOptions
 from durable.ownership import RunLock
 from durable.phrases import duration, moment
-from durable.settings import resume_override
+from durable.settings import resume_default, resume_override
 from durable.states import ROLLED_BACK
 
 
@@ -72,9 +72,9 @@ def choose(request: Request) -> Choice:
         chosen = _by_override(request, override)
         if chosen is not None:
             return chosen
-    resume = (
-        override if override in ("auto", "never") and request.options.resume != "require" else request.options.resume
-    )
+    resume = request.options.resume or resume_default()
+    if override in ("auto", "never") and resume != "require":
+        resume = override
     return Choice() if resume == "never" else _unfinished(request, required=resume == "require")
 
 

@@ -15,12 +15,14 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
 from durable.logs import name_records_by
+from durable.settings import setting
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
@@ -91,11 +93,14 @@ class FlowRun(Scope):
 
     Attributes:
         id: its row.
+        begun: when it first began, in microseconds since the epoch.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
         called_in: the scope it was called in.
+        runner: executes the task runs submitted in it; None until there are any.
+        make_runner: makes it.
     """
 
     __slots__ = (
@@ -104,18 +109,22 @@ class FlowRun(Scope):
         "_undone",
         "_window",
         "_window_lock",
+        "begun",
         "called_in",
         "describe",
         "flow_name",
         "id",
+        "make_runner",
         "own_name",
         "parameters",
+        "runner",
     )
 
     def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
+        self.begun = 0
         self.flow_name = flow_name
         self.parameters = parameters
         self._window: dict[bytes, TaskRecord] = {}
@@ -126,6 +135,8 @@ class FlowRun(Scope):
         self.describe: Callable[[], Any] = lambda: None
         self.called_in: Scope | None = None
         self._undone: bool | None = None
+        self.runner: Any = None
+        self.make_runner: Callable[[], Any] = lambda: None
 
     @property
     def name(self) -> str:
@@ -135,6 +146,13 @@ class FlowRun(Scope):
     def view(self) -> Any:
         """The flow run, as users are told of it."""
         return self.describe()
+
+    def running(self) -> Any:
+        """What executes the task runs submitted in it."""
+        if self.runner is None:
+            with self._window_lock:
+                self.runner = self.runner or self.make_runner()
+        return self.runner
 
     def has_a_past(self) -> None:
         """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
@@ -163,6 +181,11 @@ class FlowRun(Scope):
                 found = self._window.pop(key, None)
         return found or self.journal.find_task_run(key)
 
+    def unasked(self) -> list[TaskRecord]:
+        """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
+        with self._window_lock:
+            return list(islice(self._window.values(), 100))
+
     def _read_ahead(self) -> None:
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
@@ -171,10 +194,15 @@ class FlowRun(Scope):
 
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
-    return Scope(os.urandom(16), None, journal)
+    scope = Scope(os.urandom(16), None, journal)
+    scope.log_prints = setting("log_prints")
+    return scope
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
+
+# Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
+yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
 def _current_names() -> tuple[str | None, str | None]:

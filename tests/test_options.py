@@ -144,7 +144,7 @@ def test_the_defaults():
     assert (one.name, one.description, one.tags) == ("victim", "A docstring.", frozenset())
     assert one.definition.policy is cache_policies.DEFAULT
     other = flow(victim).definition.options
-    assert (other.resume, other.resume_within, other.idempotency_key, other.journal) == ("auto", 12 * 3600, None, None)
+    assert (other.resume, other.resume_within, other.idempotency_key, other.journal) == (None, 12 * 3600, None, None)
     assert DEFAULT_RESUME_WITHIN == 43200
 
 

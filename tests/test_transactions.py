@@ -5,6 +5,7 @@ import inspect
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from contextvars import copy_context
 
 import pytest
@@ -792,3 +793,98 @@ def test_a_serializable_block_does_not_wait_for_itself(journal):
             pass
         raise KeyboardInterrupt
     assert not list(journal.parent.glob("*locks/transaction*"))
+
+
+# Generators and futures.
+
+
+@colours
+@pytest.mark.parametrize("early", [False, True])
+def test_a_generator_belongs_to_the_transaction_however_it_ends(colour, early, journal, log):
+    hooks = {"on_rollback": [log.note("undo")], "on_commit": [log.note("commit")]}
+    if colour == "sync":
+
+        @task(name="rows", **hooks)
+        def rows():
+            yield 1
+            yield 2
+
+        def block():
+            with transaction() as txn:
+                for _ in rows():
+                    if early:
+                        break
+                if txn.get("fail"):
+                    fails()
+    else:
+
+        @task(name="rows", **hooks)
+        async def rows():
+            yield 1
+            yield 2
+
+        async def consume(txn):
+            async with aclosing(rows()) as values:
+                async for _ in values:
+                    if early:
+                        break
+            if txn.get("fail"):
+                fails()
+
+        def block():
+            async def main():
+                async with atransaction() as txn:
+                    await consume(txn)
+
+            asyncio.run(main())
+
+    with transaction() as outer:
+        outer.set("fail", False)
+        block()
+    with pytest.raises(ValueError, match="boom"), transaction() as outer:
+        outer.set("fail", True)
+        block()
+    assert log == ["commit", "undo"]
+    assert histories(journal, "rows") == [DONE, UNDONE]
+
+
+def test_a_submitted_task_belongs_to_the_transaction_it_was_submitted_in(journal, log):
+    a, b = log.step("a"), log.step("b")
+
+    @flow
+    def job():
+        with transaction():
+            futures = [a.submit(), b.submit()]
+            for future in futures:
+                future.result()
+            fails()
+
+    with pytest.raises(ValueError, match="boom"):
+        job()
+    assert sorted(log) == ["a", "b", "undo a", "undo b"]
+    assert histories(journal, "a") == histories(journal, "b") == [UNDONE]
+
+
+def test_what_never_ran_in_a_block_is_not_undone(journal, log):
+    failing, after = log.step("failing", fails=True), log.step("after")
+
+    @flow
+    def job():
+        with transaction():
+            log.step("a")()
+            after.submit(wait_for=[failing.submit()]).wait()
+            fails()
+
+    with pytest.raises(ValueError, match="boom"):
+        job()
+    assert log == ["a", "failing", "undo a"]
+
+
+def test_a_flow_whose_parameters_are_refused_has_no_part_in_the_block(journal, log):
+    @flow(on_failure=[lambda *_: log.append("told")])
+    def job(n: int):
+        return n
+
+    with transaction():
+        assert job("x", return_state=True).is_failed()
+    assert log == []

@@ -203,6 +203,49 @@ def test_what_a_failed_task_owes_is_paid_when_its_failure_is_raised_again(colour
     script.ok()
 
 
+GENERATOR = """
+    from contextlib import aclosing, closing
+    from durable.transactions import *
+
+    @task(on_rollback=[lambda txn: ran("undo")])
+    DEF rows():
+        for n in range(3):
+            ran("row", n, os.environ["DAY"])
+            yield n, os.environ["DAY"]
+
+    @flow
+    DEF job():
+        with transaction():
+            WITH closing(rows()) as found:
+                EACH row in found:
+                    ran("has", *row)
+                    if asked("early"):
+                        break
+            if asked("fail"):
+                raise ValueError("boom")
+        die("after")
+
+    RUN(job())
+"""
+
+
+@colours
+@pytest.mark.parametrize("early", ["early", "late"])
+def test_a_generator_that_was_rolled_back_is_executed_again_and_its_old_values_are_void(colour, early, script):
+    text = in_colour(GENERATOR, colour)
+    if colour == "async":
+        text = text.replace("WITH closing", "async with aclosing").replace("EACH", "async for")
+    script.write(text.replace("WITH", "with").replace("EACH", "for"))
+    days = {"early": [0], "late": [0, 1, 2]}[early]
+    rows = lambda day: [line for n in days for line in (f"row {n} {day}", f"has {n} {day}")]  # noqa: E731
+    assert script.run(DIE=f"{early},fail", DAY="monday").code == 1
+    assert script.ran() == [*rows("monday"), "undo"]
+    assert script.run(DIE=f"{early},after", DAY="tuesday").code == -9
+    assert script.ran() == rows("tuesday")
+    script.ok(DIE=early, DAY="wednesday")
+    assert script.ran() == rows("wednesday")
+
+
 def test_the_example_of_the_documentation_runs_as_written(script):
     text = (Path(__file__).resolve().parent.parent / "docs" / "transactions.md").read_text(encoding="utf-8")
     example, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

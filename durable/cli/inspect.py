@@ -36,8 +36,9 @@ def inspect(
 ) -> None:
     """Show what a journal holds, or one run of it.
 
-    DB is the journal's file; without it DURABLE_JOURNAL, else runs.db. RUN is the beginning of the id of a flow run or
-    task run, "-" for the newest flow run, or "outside" for the tasks called outside any flow.
+    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. RUN is the
+    beginning of the id of a flow run or task run, "-" for the newest flow run, or "outside" for the tasks called
+    outside any flow.
 
     Equal calls (the same task in the same state) are shown together from four up; --all shows each. Nothing is written,
     no code of yours is imported and nothing is unpickled, whatever state the file is in.

@@ -29,6 +29,7 @@ class Unit(Undoable):
     """
 
     __slots__ = (
+        "_has_ended",
         "_plan",
         "commit_mode",
         "is_block",
@@ -48,6 +49,7 @@ class Unit(Undoable):
         self.replayed = False
         self.commit_mode: CommitMode | None = None
         self.isolation_level: IsolationLevel | None = None
+        self._has_ended = False
         self._plan: list[Undoable] = []  # what its failure undoes, once that is recorded
 
     def begin_in(self, parent: Any) -> None:
@@ -143,7 +145,10 @@ class Unit(Undoable):
         self._plan = decided(list(self.undone_by_failure()), entry, self.journal)
 
     def ended(self, kind: StateKind, on_rollback: Sequence[Hook], on_commit: Sequence[Hook]) -> Iterator[Any]:
-        """The run has ended, and that is recorded."""
+        """The run has ended, and that is recorded. To be called again does nothing."""
+        if self._has_ended:
+            return
+        self._has_ended = True
         if kind is COMPLETED:
             if self.state is not TransactionState.COMMITTED:  # rolled back by its body, perhaps; it has completed
                 self.state = TransactionState.STAGED
@@ -153,7 +158,7 @@ class Unit(Undoable):
                 yield from self.committing()
         elif kind.type is StateType.FAILED:
             yield from undo(self._owing() if self.replayed else self._plan)
-        elif kind.type is StateType.CRASHED:
+        else:
             self.unlock_all()
         if self.parent is not None and kind is not CACHED:  # a memo's effect belongs to another run
             self.parent.children.append(self)
