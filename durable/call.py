@@ -34,6 +34,7 @@ from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
+from durable.journal.rollbacks import Run
 from durable.logs import at, task_log
 from durable.outcomes import (
     message_of,
@@ -56,7 +57,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, why_not_ready
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -89,6 +90,7 @@ class Call(Execution, Scope):
         "worker",
     )
 
+    is_task_run = True
     late = TaskRunTimeoutError
     noun = "Task run"
 
@@ -161,6 +163,7 @@ class Call(Execution, Scope):
         if known.record is not None:
             self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
+            self._is_replayed(owed=known.owed, failed=known.error is not None)
         if known.ended:
             return self._take_end(known)
         return None
@@ -197,12 +200,7 @@ class Call(Execution, Scope):
             self.key = xxh3_128_digest(self.key + self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
-        told = []
-        for need in failed:
-            state = need.state()
-            name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
-            told.append(f"its upstream {name} (in {need.argument}) ended {state}")
-        reason = "; ".join(told)
+        reason = why_not_ready(failed)
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
         cause = failed[0].state().data
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None
@@ -211,6 +209,7 @@ class Call(Execution, Scope):
         if record is None:
             return self._ends_at_once(NOT_READY, message=reason)
         self._take_record(record)
+        self._is_replayed()
         self.at = record.at
         return None
 
@@ -277,6 +276,11 @@ class Call(Execution, Scope):
             self._guard.release()
 
     # How it goes on.
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of one whose body never begins."""
+        flow_run = self.flow_run
+        return None if self.row is None else Run(False, self.row, flow_run.id if flow_run is not None else None)
 
     @property
     def run_key(self) -> bytes:
@@ -369,6 +373,8 @@ class Call(Execution, Scope):
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
+        if self.unit is not None:
+            self._undoes(self.unit, entry)
         if task_log.isEnabledFor(10):
             self._log(10, "Finished in state %s", self.state())
         return entry

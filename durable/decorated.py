@@ -19,7 +19,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D", TaskDefinition, FlowDefinition)
 
-HOOKS: Final = ("on_running", "on_completion", "on_failure", "on_cancellation", "on_crashed")
+HOOKS: Final = (
+    *("on_running", "on_completion", "on_failure", "on_cancellation", "on_crashed"),
+    *("on_rollback", "on_commit"),
+)
 RESERVED: Final = ("return_state", "wait_for")  # Prefect's; they are durable's own arguments of a call
 
 

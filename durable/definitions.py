@@ -55,6 +55,7 @@ class _Definition:
         "fn",
         "function",
         "given",
+        "has_transaction_hooks",
         "is_async",
         "is_generator",
         "key",
@@ -75,6 +76,7 @@ class _Definition:
         self.is_generator = _is(inspect.isgeneratorfunction, self.fn) or _is(inspect.isasyncgenfunction, self.fn)
         self.is_async = _is_coroutine_function(self.fn) or _is(inspect.isasyncgenfunction, self.fn)
         self.binder = Binder(self.fn)
+        self.has_transaction_hooks = False
         self.owner: Any = None  # the Task or Flow that hooks and conditions are handed
         self._warned: set[str] = set()
 
@@ -156,6 +158,7 @@ class TaskDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.tags = tags
         self.options = options
+        self.has_transaction_hooks = bool(options.hooks.on_rollback or options.hooks.on_commit)
         self.policy = policy
         self.looks_up = policy.is_memo or bool(policy.extras)
         self.is_serializable = policy.is_serializable

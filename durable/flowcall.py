@@ -17,6 +17,7 @@ from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeEr
 from durable.execution import SLOTS
 from durable.interrupts import Interrupts
 from durable.journal import Entry, Journal, Outcome
+from durable.journal.rollbacks import Run
 from durable.keys import digest
 from durable.logs import at, flow_log, root_log
 from durable.outcomes import (
@@ -56,6 +57,7 @@ class FlowCall(Settling):
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_row",
         "_verdict",
         "gated",
         "journal",
@@ -97,6 +99,7 @@ class FlowCall(Settling):
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
+        self._row = 0
         self._verdict: str | None = None
 
     def _identify(self) -> None:
@@ -110,6 +113,7 @@ class FlowCall(Settling):
             # Bad input, of which only a state is wanted: it has one, and nothing else.
             self.done, self.error = True, error
             self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
+            self._told = FAILED, 0  # there is no run to tell of
             return
         self._parameters = self.definition.parameters(self.args, self.kwargs)
         self._parameters_digest = digest("parameters", self._parameters)
@@ -209,6 +213,10 @@ class FlowCall(Settling):
     def run_key(self) -> bytes | None:
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
+        return Run(True, self._row, None) if self._row else None
 
     def due(self) -> Iterator[Any]:
         """Tell the hooks of the state just recorded, and of the crash that was found with it."""

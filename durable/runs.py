@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from xxhash import xxh3_128_digest
 
@@ -32,6 +32,8 @@ _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the reco
 
 class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
+
+    is_task_run: ClassVar[bool] = False
 
     __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
 
@@ -102,6 +104,7 @@ class FlowRun(Scope):
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        called_in: the scope it was called in.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
     """
@@ -109,9 +112,11 @@ class FlowRun(Scope):
     __slots__ = (
         "_last",
         "_limit",
+        "_undone",
         "_window",
         "_window_lock",
         "begun",
+        "called_in",
         "describe",
         "flow_name",
         "id",
@@ -134,6 +139,8 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.called_in: Scope | None = None
+        self._undone: bool | None = None
         self.runner: Any = None
         self.make_runner: Callable[[], Any] = lambda: None
 
@@ -160,6 +167,12 @@ class FlowRun(Scope):
         self._last = 0
         # What this execution adds is not read ahead: it would be stale when asked for.
         self._limit = self.journal.newest_task_run(self.id)
+
+    def has_rollbacks(self) -> bool:
+        """Whether any task run was rolled back in it before; asked of the journal once."""
+        if self._undone is None:
+            self._undone = self.journal.has_rollbacks(self.id)
+        return self._undone
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly
@@ -229,7 +242,7 @@ yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", d
 def _place(scope: Scope | None) -> dict[str, str | None]:
     scope = scope or current.get()
     run = scope.flow_run if scope is not None else None
-    task_run = scope if scope is not run else None
+    task_run = scope if scope is not None and scope.is_task_run else None
     return {
         "flow_run": run.name if run is not None else None,
         "flow_run_id": run.key.hex() if run is not None else None,

@@ -37,6 +37,7 @@ class Settling(Execution):
     _parameters: bytes
     _parameters_digest: bytes
     _parent: Scope | None
+    _row: int
 
     def replay(self) -> Entry | None:
         """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
@@ -86,6 +87,7 @@ class Settling(Execution):
             self.close()
             return False
         run.id, run.own_name, run.begun = record.id, label.name, record.begun
+        self._row = record.id
         run.mark = parent.mark if parent is not None else 0
         tell_flow_start(run, parent)
         return True
@@ -97,6 +99,7 @@ class Settling(Execution):
         inherited = parent.log_prints if parent is not None else setting("log_prints")
         run.log_prints = inherited if own is None else own
         run.describe = self.view
+        run.called_in = parent
         run.make_runner = self._make_runner
         return run
 
@@ -113,7 +116,9 @@ class Settling(Execution):
             self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
         else:
             return False
+        self._row = record.id if self._identity is not None else 0
         self.kind, self.done, self._key = record.state, True, record.key
+        self._is_replayed()
         self.at, self.message = record.at, record.message or ""
         return True
 
@@ -128,6 +133,7 @@ class Settling(Execution):
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
+        self._row = record.id
         self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)

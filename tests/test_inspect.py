@@ -292,6 +292,7 @@ def test_json_says_what_the_text_says(killed, capsys):
         "crashed": 0,
         "lost": 1,
         "running": 0,
+        "rolled_back": 0,
         "other": 0,
     }
     assert run["note"] in text and document["next"]["text"] in text and document["next"]["run"] == run["id"]

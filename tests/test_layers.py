@@ -57,6 +57,7 @@ LAYERS = {
     "reasons": (3, 2),
     "recall": (3, 3),
     "output": (3, 2),
+    "transactions": (3, 2),
     # a call
     "execution": (4, 0),
     "call": (4, 1),

@@ -86,6 +86,9 @@ def _again(reader: JournalReader, run: FlowRun, counts: Counts) -> str:
         parts.append(f"{counts.cut_off} tasks that were cut off run again")
     if run.type == "FAILED" and counts.failed:
         parts.append(f"{counts.failed} failed {'task runs' if counts.failed == 1 else 'tasks run'} again")
+    if counts.rolled_back:
+        undone = counts.rolled_back
+        parts.append(f"{undone} rolled back {'task runs' if undone == 1 else 'tasks run'} again")
     return " and ".join(parts) or "and the flow goes on from there"
 
 

@@ -48,6 +48,7 @@ def inspect(
       ok, cached           completed; with another run's result
       failed, timed out    ended with an error
       crashed, lost        cut off: the process said so, or died
+      rolled back          completed, then undone with its transaction
       running, retrying, waiting, pending, cancelled
       running?             nobody can tell whether the process lives
 

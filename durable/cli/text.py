@@ -68,6 +68,7 @@ def _counted(counts: Counts) -> str:
         (counts.failed, "failed"),
         (counts.crashed, "crashed"),
         (counts.running + counts.lost, "without an end"),
+        (counts.rolled_back, "rolled back"),
         (counts.other, "other"),
     )
     return ", ".join(f"{number} {word}" for number, word in words if number)
@@ -243,6 +244,7 @@ def _counted_run(counts: Counts) -> str:
         (counts.crashed, "crashed"),
         (counts.lost, "lost"),
         (counts.running, "in flight"),
+        (counts.rolled_back, "rolled back"),
         (counts.other, "other"),
     )
     return ", ".join(f"{number} {word}" for number, word in words if number) or "none"

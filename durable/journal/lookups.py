@@ -136,6 +136,14 @@ class Lookups(Writer):
         """How many failed attempts a flow run has on record since it last ended Failed."""
         return int(self.rows(sql.COUNT_FLOW_RETRIES, (flow_run_id,))[0][0])
 
+    def was_rolled_back(self, run: int) -> bool:
+        """Whether a task run was ever rolled back."""
+        return bool(self.rows(sql.WAS_ROLLED_BACK, (run,))[0][0])
+
+    def has_rollbacks(self, flow_run_id: int) -> bool:
+        """Whether any task run of a flow run was rolled back."""
+        return bool(self.rows(sql.HAS_ROLLBACKS, (flow_run_id,))[0][0])
+
     def restored(self, flow_run_id: int) -> tuple[int, int]:
         """How many completed task runs a flow run has, and how many microseconds they took."""
         count, took = self.rows(sql.COUNT_RESTORED, (flow_run_id,))[0]

@@ -222,13 +222,13 @@ class JournalReader:
         else:
             standing = self.standing(run.row)
             found = self.rows(sql.COUNTS, run.row, standing.process)[0]
-        total, completed, cached, failed, crashed, mine, others, cut_off, open_ = (number or 0 for number in found)
+        total, completed, cached, failed, crashed, undone, mine, others, cut_off, open_ = (n or 0 for n in found)
         if standing.live is False and run is not None:
             others, mine, cut_off = others + mine, 0, max(cut_off, open_)
         elif run is None:
             mine, others = others, 0
-        other = total - completed - cached - failed - crashed - mine - others
-        return Counts(total, completed, cached, failed, crashed, others, mine, other, cut_off or None)
+        other = total - completed - cached - failed - crashed - undone - mine - others
+        return Counts(total, completed, cached, failed, crashed, others, mine, undone, other, cut_off or None)
 
     def standing(self, row: int) -> Standing:
         """Who may be executing a flow run. Its root decides, for the lock is the root's."""

@@ -167,6 +167,7 @@ class Counts(NamedTuple):
     crashed: int = 0
     lost: int = 0
     running: int = 0
+    rolled_back: int = 0
     other: int = 0
     newest_cut_off: int | None = None  # row of the newest one crashed or lost
 

@@ -58,7 +58,7 @@ FAMILY: Final = _FAMILY + "SELECT id FROM family"
 
 # The task runs of a flow run and its subflows, counted by where they stand: :b is the process that executes it now.
 _COUNTED: Final = """
-SELECT count(*), sum(state IN (7, 9)), sum(state = 8), sum(state IN (10, 11)), sum(state = 12),
+SELECT count(*), sum(state = 7), sum(state = 8), sum(state IN (10, 11)), sum(state = 12), sum(state = 9),
        sum(state IN (3, 4, 5, 6, 13) AND process = :b), sum(state IN (3, 4, 5, 6, 13) AND process <> :b),
        max(iif(state = 12 OR state IN (3, 4, 5, 6, 13) AND process <> :b, id, NULL)),
        max(iif(state IN (3, 4, 5, 6, 13), id, NULL))
@@ -69,10 +69,11 @@ FROM (SELECT t.id AS id, coalesce(s.state, t.state) AS state, coalesce(s.process
 COUNTS: Final = _FAMILY + _COUNTED.format(source="family JOIN task_run AS t ON t.flow_run_id = family.id")
 COUNTS_OUTSIDE: Final = _COUNTED.format(source="(SELECT * FROM task_run WHERE flow_run_id IS :a) AS t")
 
-# Task runs as they stand, with all that is shown of one.
+# Task runs as they stand, with all that is shown of one. One that was rolled back had ended before.
 _TASK_RUN: Final = """
 SELECT t.id, t.key, t.task_id, t.name, t.state, t.at, t.process_id, t.occurrence, t.inputs, t.flow_run_id, t.parent_id,
-       s.state, s.at, s.process_id, s.message, s.result_id, length(o.payload),
+       s.state, iif(s.state = 9, (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state = 7),
+                    s.at), s.process_id, s.message, s.result_id, length(o.payload),
        (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6)),
        (SELECT count(*) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6))
 FROM task_run AS t

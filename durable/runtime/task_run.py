@@ -24,7 +24,7 @@ _OUTSIDE: Final[dict[str, Any]] = {
 
 def __getattr__(name: str) -> Any:
     scope = current.get()
-    return fact("task_run", name, None if scope is None or scope is scope.flow_run else scope.view(), _OUTSIDE)
+    return fact("task_run", name, None if scope is None or not scope.is_task_run else scope.view(), _OUTSIDE)
 
 
 def __dir__() -> list[str]:
