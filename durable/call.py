@@ -35,7 +35,8 @@ from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.forks import original_of
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
-from durable.logs import task_log
+from durable.journal.rollbacks import Run
+from durable.logs import at, task_log
 from durable.outcomes import (
     message_of,
     of_exception,
@@ -43,7 +44,7 @@ from durable.outcomes import (
 )
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, yielding
+from durable.runs import FlowRun, Scope, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -57,7 +58,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, why_not_ready
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -90,6 +91,7 @@ class Call(Execution, Scope):
         "worker",
     )
 
+    is_task_run = True
     late = TaskRunTimeoutError
     noun = "Task run"
 
@@ -165,6 +167,7 @@ class Call(Execution, Scope):
         if known.record is not None:
             self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
+            self._is_replayed(owed=known.owed, failed=known.error is not None)
         if known.ended:
             return self._take_end(known)
         return None
@@ -205,12 +208,7 @@ class Call(Execution, Scope):
                 self.original = xxh3_128_digest(original + self._inputs), xxh3_128_digest(first + self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
-        told = []
-        for need in failed:
-            state = need.state()
-            name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
-            told.append(f"its upstream {name} (in {need.argument}) ended {state}")
-        reason = "; ".join(told)
+        reason = why_not_ready(failed)
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
         cause = failed[0].state().data
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None
@@ -219,6 +217,7 @@ class Call(Execution, Scope):
         if record is None:
             return self._ends_at_once(NOT_READY, message=reason)
         self._take_record(record)
+        self._is_replayed()
         self.at = record.at
         return None
 
@@ -244,9 +243,16 @@ class Call(Execution, Scope):
             return self._begins_again()
         if self._record is None:
             self.kind = RUNNING
-            self._begun = self.journal.task_run_begins(self._place(), RUNNING)
+            place = self._place()
+            if task_log.isEnabledFor(10):
+                tell_start(self, self._parent, created=True, submitted=self.worker is not None)
+            self._begun = self.journal.task_run_begins(place, RUNNING)
             self.at = self._begun.at
             return self._begun
+        if self.definition.options.run_name is not None:
+            self._name = self.journal.task_run_name(self._record.id)
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=False, submitted=self.worker is not None)
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
         if self.kind in _IN_FLIGHT:
@@ -285,6 +291,11 @@ class Call(Execution, Scope):
 
     # How it goes on.
 
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of one whose body never begins."""
+        flow_run = self.flow_run
+        return None if self.row is None else Run(False, self.row, flow_run.id if flow_run is not None else None)
+
     @property
     def run_key(self) -> bytes:
         """The task run's id (16 bytes)."""
@@ -309,6 +320,7 @@ class Call(Execution, Scope):
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self.definition.tags | self._tags,
+            task_version=self.definition.version,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
@@ -322,6 +334,11 @@ class Call(Execution, Scope):
     def name(self) -> str:
         """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
         return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
+
+    @property
+    def callee(self) -> str | None:
+        """The task's name."""
+        return self.definition.name
 
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
@@ -356,6 +373,9 @@ class Call(Execution, Scope):
         self.kind, self._seq = kind, 1
         entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
         self.at = entry.at
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=True, submitted=None)
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _retrying(self) -> None:
@@ -363,15 +383,14 @@ class Call(Execution, Scope):
         assert self._failure is not None  # noqa: S101 - there was one
         self.mark = self._failure.rowid
         self.has_history = True
-        if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{self.definition.options.retries.count}"
-            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
+        if self.unit is not None:
+            self._undoes(self.unit, entry)
         if task_log.isEnabledFor(10):
-            task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _enters(
@@ -393,5 +412,5 @@ class Call(Execution, Scope):
         self.at = entry.at
         return entry
 
-    def _log_fields(self) -> dict[str, str | None]:
-        return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        task_log.log(level, message, *args, extra=at(self))

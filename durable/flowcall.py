@@ -6,6 +6,7 @@ The same contract with its driver as `durable.call.Call`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from logging import ERROR, INFO
 from typing import Any
 
 from durable import views
@@ -24,8 +25,9 @@ from durable.execution import SLOTS
 from durable.forks import original_of
 from durable.interrupts import Interrupts
 from durable.journal import Entry, Journal, Outcome
+from durable.journal.rollbacks import Run
 from durable.keys import digest
-from durable.logs import flow_log, root_log
+from durable.logs import at, flow_log, root_log
 from durable.outcomes import (
     interruption,
     message_of,
@@ -68,6 +70,7 @@ class FlowCall(Settling):
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_row",
         "_verdict",
         "gated",
         "journal",
@@ -110,6 +113,7 @@ class FlowCall(Settling):
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
+        self._row = 0
         self._verdict: str | None = None
 
     def _identify(self) -> None:
@@ -123,6 +127,7 @@ class FlowCall(Settling):
             # Bad input, of which only a state is wanted: it has one, and nothing else.
             self.done, self.error = True, error
             self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
+            self._told = FAILED, 0  # there is no run to tell of
             return
         self._parameters = self.definition.parameters(self.args, self.kwargs)
         self._parameters_digest = digest("parameters", self._parameters)
@@ -228,6 +233,10 @@ class FlowCall(Settling):
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
 
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
+        return Run(True, self._row, None) if self._row else None
+
     def due(self) -> Iterator[Any]:
         """Tell the hooks of the state just recorded, and of the crash that was found with it."""
         if self._found_dead:
@@ -247,6 +256,9 @@ class FlowCall(Settling):
             run_count=self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self._tags,
+            flow_version=self.definition.version,
+            scheduled_start_time=as_datetime(self.run.begun),
+            root_flow_run_id=parent.view().root_flow_run_id if parent is not None else self.run.key.hex(),
         )
 
     # How it goes on.
@@ -273,13 +285,12 @@ class FlowCall(Settling):
         assert self._failure is not None  # noqa: S101 - and failed
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
-        self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         states = ((CANCELLING, None), (kind, message)) if kind is CANCELLED else ((kind, message),)
         entry = self._enters(*states, outcome=outcome)
-        self._log("Finished in state %s", self.state())
+        self._log(INFO if kind is COMPLETED else ERROR, "Finished in state %s", self.state())
         return entry
 
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
@@ -293,9 +304,9 @@ class FlowCall(Settling):
         self.at = entry.at
         return entry
 
-    def _log(self, message: str, *args: Any) -> None:
+    def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
-            flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+            flow_log.log(level, message, *args, extra=at(self.run))
 
 
 def _canceller() -> Any:

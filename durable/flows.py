@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable
 from datetime import timedelta
@@ -13,6 +14,7 @@ from durable.drivers import drive, drive_async
 from durable.errors import ConfigurationError
 from durable.flowcall import FlowCall
 from durable.journal import open_journal
+from durable.keys import plain_name
 from durable.logs import show_by_default
 from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
 from durable.retries import Delays
@@ -69,9 +71,14 @@ class Flow(Decorated[P, R, FlowDefinition]):
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> FlowDefinition:
         retries, delays = options.get("retries"), options.get("retry_delay_seconds")
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise ConfigurationError(
+                f"{at}: a flow cannot be a generator function, whose values a resume could not give again. Return a "
+                "list, or yield from a generator task"
+            )
         return FlowDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__).replace("_", "-")),
+            name_option(at, "name", options.get("name"), plain_name(fn).replace("_", "-")),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             flow_options(

@@ -30,10 +30,12 @@ class Hooks:
     on_failure: tuple[Callable[..., Any], ...] = ()
     on_cancellation: tuple[Callable[..., Any], ...] = ()
     on_crashed: tuple[Callable[..., Any], ...] = ()
+    on_rollback: tuple[Callable[..., Any], ...] = ()  # these two are called with the transaction
+    on_commit: tuple[Callable[..., Any], ...] = ()
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether there is one that is told of states."""
         return bool(self.on_running or self.on_completion or self.on_failure or self.on_cancellation or self.on_crashed)
 
     def for_state(self, kind: StateKind) -> tuple[Callable[..., Any], ...]:

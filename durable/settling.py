@@ -19,7 +19,7 @@ from durable.outcomes import restore
 from durable.ownership import RunLock
 from durable.phrases import counted, duration, moment
 from durable.resume import Choice, Request, choose
-from durable.runs import FlowRun, Scope
+from durable.runs import FlowRun, Scope, tell_flow_start
 from durable.settings import setting
 from durable.states import AWAITING_RETRY, CACHED, CRASHED, PENDING, RETRYING, RUNNING, StateKind, StateType
 
@@ -39,6 +39,7 @@ class Settling(Execution):
     _parameters: bytes
     _parameters_digest: bytes
     _parent: Scope | None
+    _row: int
 
     def replay(self) -> Entry | None:
         """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
@@ -73,17 +74,18 @@ class Settling(Execution):
         self.kind, self._key = RUNNING, key
         run = self._becomes(key, 0)
         label = self._label(run, frozenset())
-        self.journal.commit(self._row(row, RUNNING, label))
+        self.journal.commit(self._begins(row, RUNNING, label))
         record = self.journal.find_flow_run(key)
         if record is None:
             self.close()
             return False
-        run.id, run.own_name = record.id, label.name
+        run.id, run.own_name, run.begun = record.id, label.name, record.begun
+        self._row = record.id
         run.mark = parent.mark if parent is not None else 0
-        self._log("Beginning flow run %s", run.name)
+        tell_flow_start(run, parent)
         return True
 
-    def _row(self, flow: int, state: StateKind, label: Label) -> Entry:
+    def _begins(self, flow: int, state: StateKind, label: Label) -> Entry:
         """The run's own row, which is its first transition."""
         parent = self._parent
         flow_run = parent.flow_run if parent is not None else None
@@ -106,6 +108,7 @@ class Settling(Execution):
         inherited = parent.log_prints if parent is not None else setting("log_prints")
         run.log_prints = inherited if own is None else own
         run.describe = self.view
+        run.called_in = parent
         run.make_runner = self._make_runner
         descend(run, parent, self._original)
         return run
@@ -120,7 +123,7 @@ class Settling(Execution):
         self._value = restore(self.journal.outcome(record.result_id), f"flow run {record.key.hex()[:7]}")
         self._becomes(self._identity or b"", 0)
         self.kind, self.done, self._key = CACHED, True, self._identity
-        entry = self.journal.flow_run_cached(self._row(row, PENDING, NO_LABEL), CACHED, record.result_id)
+        entry = self.journal.flow_run_cached(self._begins(row, PENDING, NO_LABEL), CACHED, record.result_id)
         self.at = entry.at
         return entry
 
@@ -137,7 +140,9 @@ class Settling(Execution):
             self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
         else:
             return False
+        self._row = record.id if self._identity is not None else 0
         self.kind, self.done, self._key = record.state, True, record.key
+        self._is_replayed()
         self.at, self.message = record.at, record.message or ""
         return True
 
@@ -148,11 +153,12 @@ class Settling(Execution):
     def _take_over(self, record: FlowRecord) -> Entry:
         """Continue a run that did not complete."""
         run = self._becomes(record.key, record.id)
-        run.own_name = record.name
+        run.own_name, run.begun = record.name, record.begun
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
         begin(run, record)
+        self._row = record.id
         self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)
@@ -160,8 +166,9 @@ class Settling(Execution):
             root_log.info("beginning %s, a fork of run %s", run.name, record.forked_from.hex()[:7])
         elif self._identity is None:
             root_log.info(
-                "resuming %s, begun %s: %s restored, %s saved",
-                run.name,
+                "resuming %s %s, begun %s: %s restored, %s saved",
+                run.flow_name,
+                run.key.hex()[:7],
                 moment(record.begun, clock().now()),
                 counted(count, "task"),
                 duration(took),
@@ -171,6 +178,3 @@ class Settling(Execution):
             died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
             return self._enters((CRASHED, died), (RUNNING, None))
         return self._enters((RUNNING, None))
-
-    def _log(self, message: str, *args: Any) -> None:
-        raise NotImplementedError

@@ -14,7 +14,7 @@ from durable.errors import ConfigurationError, MissingContextError
 from durable.futures import Future, FutureList
 from durable.generation import GeneratorCall
 from durable.journal import open_journal
-from durable.keys import digest
+from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy, key_function
@@ -24,6 +24,7 @@ from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
 from durable.settings import durability, journal_path, setting
 from durable.states import State
+from durable.transactions.block import remember_hooks
 from durable.upstream import wait_for_option
 from durable.views import TaskRunContext
 
@@ -60,6 +61,8 @@ class Task(Decorated[P, R, TaskDefinition]):
             "on_running",
             "on_completion",
             "on_failure",
+            "on_rollback",
+            "on_commit",
             "persist_result",
             "on_interrupt",
             "cache_policy",
@@ -87,9 +90,10 @@ class Task(Decorated[P, R, TaskDefinition]):
             policy = key_function(key_fn)
         if policy is not None and not isinstance(policy, CachePolicy):
             raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
-        return TaskDefinition(
+        hooks = self._hooks(at, options)
+        definition = TaskDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
+            name_option(at, "name", options.get("name"), plain_name(fn)),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             tags_option(at, options.get("tags")),
@@ -102,7 +106,7 @@ class Task(Decorated[P, R, TaskDefinition]):
                     jitter=options.get("retry_jitter_factor"),
                     condition=options.get("retry_condition_fn"),
                 ),
-                hooks=self._hooks(at, options),
+                hooks=hooks,
                 persist_result=options.get("persist_result"),
                 on_interrupt=options.get("on_interrupt"),
                 result_serializer=options.get("result_serializer"),
@@ -116,6 +120,17 @@ class Task(Decorated[P, R, TaskDefinition]):
             ),
             DEFAULT if policy is None else policy,
         )
+        if hooks.on_rollback:
+            remember_hooks(definition.key, self)
+        return definition
+
+    def on_rollback(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a completed run is to be undone, as the option of the same name does."""
+        return self._add_hook("on_rollback", hook)
+
+    def on_commit(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when the transaction of a run commits, as the option of the same name does."""
+        return self._add_hook("on_commit", hook)
 
     @property
     def tags(self) -> frozenset[str]:
@@ -298,6 +313,8 @@ def task(
     on_running: Iterable[Callable[..., Any]] | None = None,
     on_completion: Iterable[Callable[..., Any]] | None = None,
     on_failure: Iterable[Callable[..., Any]] | None = None,
+    on_rollback: Iterable[Callable[..., Any]] | None = None,
+    on_commit: Iterable[Callable[..., Any]] | None = None,
     persist_result: bool | None = None,
     on_interrupt: OnInterrupt = "retry",
     cache_policy: CachePolicy | None = None,
@@ -314,7 +331,9 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
 
     Args:
-        fn: the function: plain, coroutine, generator, async generator, method, class method or static method.
+        fn: the function: plain, coroutine, generator, async generator, method, class method (``@task`` above
+            ``@classmethod``, for its `submit` and `with_options` on Python 3.13), static method, or any other callable
+            but a class. What a partial, a method or a callable object was given already counts like arguments.
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.
@@ -335,6 +354,10 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             sync or async; one that raises is logged and disturbs nothing. What is only replayed is not told again.
         on_completion: hooks, called when the task run has completed, or was found cached.
         on_failure: hooks, called when it has finally failed.
+        on_rollback: hooks, called with the transaction when what the task did is to be undone: its transaction, or the
+            task that called it, has failed. At least once; see `durable.transactions`.
+        on_commit: hooks, called with the transaction when it commits; outside of one, when the task has completed. One
+            that raises rolls the task back.
         persist_result: False keeps the value out of the journal; the task then runs again in a resumed run.
         on_interrupt: ``"fail"``: if the process dies while the task runs, a resume raises `TaskInterrupted` instead of
             running it again.

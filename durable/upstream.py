@@ -121,6 +121,16 @@ def not_ready(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if not need.tolerant and not need.state().is_completed()]
 
 
+def why_not_ready(failed: Iterable[Need]) -> str:
+    """Which upstream ended how, for a message."""
+    told = []
+    for need in failed:
+        state = need.state()
+        name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
+        told.append(f"its upstream {name} (in {need.argument}) ended {state}")
+    return "; ".join(told)
+
+
 def resolved(value: Any) -> Any:
     """An argument as the body gets it: values in place of futures and states, no wrapper left."""
     return _visited(value, _value_of, False, 0)

@@ -23,6 +23,7 @@ LAYERS = {
     "clock": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
+    "spoken": (0, 0),
     "version": (0, 0),
     "views": (0, 0),
     "states": (0, 1),
@@ -57,6 +58,7 @@ LAYERS = {
     "reasons": (3, 2),
     "recall": (3, 3),
     "output": (3, 2),
+    "transactions": (3, 2),
     # a call
     "execution": (4, 0),
     "call": (4, 1),

@@ -4,7 +4,7 @@ Requests go through httpx to a server of the test's own; nothing waits, for the 
 sleeps itself.
 """
 
-import datetime
+import datetime as dt
 import json
 import re
 import runpy
@@ -238,15 +238,15 @@ def test_10_a_name_and_a_description(sample):
 
 def test_11_a_run_name_from_a_template(sample):
     sample.run(11)
-    today = datetime.datetime.now(datetime.timezone.utc)
-    yesterday = today - datetime.timedelta(days=1)
+    today = dt.datetime.now(dt.timezone.utc)
+    yesterday = today - dt.timedelta(days=1)
     assert sample.names() in [[f"hello-marvin-on-{day:%A}"] for day in (today, yesterday)]
 
 
 def test_12_a_run_name_from_a_function(sample):
     sample.run(12)
-    today = datetime.datetime.now(datetime.timezone.utc)
-    yesterday = today - datetime.timedelta(days=1)
+    today = dt.datetime.now(dt.timezone.utc)
+    yesterday = today - dt.timedelta(days=1)
     assert sample.names() in [[f"{day:%A}-is-a-lovely-day"] for day in (today, yesterday)]
 
 

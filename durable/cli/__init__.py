@@ -24,6 +24,7 @@ _COMMANDS: Final = {
     "fork": "durable.cli.fork",
     "inspect": "durable.cli.inspect",
     "prune": "durable.cli.prune",
+    "report": "durable.cli.report",
     "resume": "durable.cli.resume",
     "run": "durable.cli.run",
     "tail": "durable.cli.tail",
