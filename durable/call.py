@@ -261,7 +261,7 @@ class Call(Execution, Scope):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             outcome = Outcome(format_, payload, self._cache_key, self._expiry())
         self._value = value
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""

@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
@@ -21,7 +21,7 @@ from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, State, StateKind
+from durable.states import AWAITING_RETRY, BY_CODE, CANCELLED, COMPLETED, CRASHED, RETRYING, State, StateKind
 from durable.tagging import current_tags
 from durable.timeouts import Limit
 from durable.upstream import Upstream
@@ -37,6 +37,7 @@ SLOTS: Final = (
     "_token",
     "_told",
     "_value",
+    "_verdict",
     "args",
     "at",
     "attempt",
@@ -52,6 +53,19 @@ SLOTS: Final = (
 
 
 NO_LABEL: Final = Label()
+_NOT_RETRIED: Final = frozenset({CANCELLED, CRASHED})
+
+
+class Verdict(NamedTuple):
+    """How a run ends by the states its body returned.
+
+    Attributes:
+        kind: the state it ends in.
+        message: that state's message.
+    """
+
+    kind: StateKind
+    message: str
 
 
 class Execution:
@@ -96,6 +110,7 @@ class Execution:
     _token: Token[Scope | None] | None
     _told: tuple[StateKind, int] | None
     _value: Any
+    _verdict: Verdict | None
 
     def _prepare(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, return_state: bool) -> None:
         self.definition = definition
@@ -119,6 +134,7 @@ class Execution:
         self._token = None
         self._told = None
         self._value = None
+        self._verdict = None
 
     # What the two kinds say for themselves.
 
@@ -162,7 +178,11 @@ class Execution:
     def settled(self, value: Any) -> Any:
         """What a returned value stands for: a state or future for its value; a failed one raises its failure."""
         state = value.ended() if isinstance(value, Upstream) else value
-        return state.result() if isinstance(state, State) else state
+        if not isinstance(state, State):
+            return value
+        if is_made(value):
+            self._verdict = adopted(value)
+        return state.result()
 
     def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
         """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
@@ -214,11 +234,13 @@ class Execution:
         policy = self.definition.options.retries
         if self._retries >= policy.count or not isinstance(meant, Exception) or is_ours(meant):
             return False
+        if self._failed_kind(meant) in _NOT_RETRIED:
+            return False
         if policy.condition is None:
             return True
-        kind, at = failed_kind(meant), as_datetime(clock().now())
+        kind, at = self._failed_kind(meant), as_datetime(clock().now())
         return ask(
-            policy.condition, self.definition.owner, self.view(), State(kind, message_of(meant), at, None, meant)
+            policy.condition, self.definition.owner, self.view(), State(kind, self._message_of(meant), at, None, meant)
         )
 
     def _meaning(self, error: BaseException) -> BaseException:
@@ -242,10 +264,18 @@ class Execution:
             return self._fails_for_now(error)
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        return self._ends(failed_kind(error), self._message_of(error), of_exception(error))
+        return self._ends(self._failed_kind(error), self._message_of(error), of_exception(error))
+
+    def _failed_kind(self, error: Exception) -> StateKind:
+        verdict = self._verdict
+        # Time may run out just after a completed state was returned.
+        return failed_kind(error) if verdict is None or verdict.kind is COMPLETED else verdict.kind
 
     def _message_of(self, error: Exception) -> str:
-        return message_of(error)
+        verdict = self._verdict
+        return (
+            message_of(error) if verdict is None or verdict.kind is COMPLETED else verdict.message or message_of(error)
+        )
 
     def _interruption(self, error: BaseException) -> str:
         return interruption(error)
@@ -253,8 +283,8 @@ class Execution:
     def _fails_for_now(self, error: Exception) -> Entry:
         self.delay = self.definition.options.retries.delay(self._retries)
         self._retries += 1
-        self.error, self.propagates = None, False
-        self.message = message_of(error)
+        self.message = self._message_of(error)
+        self.error, self.propagates, self._verdict = None, False, None
         kind = AWAITING_RETRY if self.delay else RETRYING
         self._failure = self._enters((kind, self.message), outcome=of_exception(error))
         self._told = kind, self._seq  # told when the attempt begins
@@ -294,3 +324,18 @@ class Execution:
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
         run_id = self.run_key.hex() if self.run_key is not None else None
         return State(self.kind, self.message, as_datetime(self.at), run_id, data)
+
+
+def is_made(value: Any) -> bool:
+    """Whether a returned value is a state made by hand: it is then used as it is, as in Prefect 3."""
+    return isinstance(value, State) and value.run_id is None
+
+
+def adopted(state: State[Any]) -> Verdict | None:
+    """How a run ends whose body returned a state made by hand."""
+    kind, message = state.kind, state.message
+    if BY_CODE[kind.code] != kind:  # a name of its own, which the journal has no column for
+        message = f"{kind.name}: {message}" if message else kind.name
+    if state.is_completed():
+        return Verdict(COMPLETED, message)
+    return Verdict(BY_CODE[kind.code], message) if state.is_final() else None

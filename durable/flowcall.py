@@ -13,7 +13,7 @@ from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
 from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeError, TerminationSignal, UnfinishedRun
-from durable.execution import SLOTS
+from durable.execution import SLOTS, Verdict, adopted, is_made
 from durable.interrupts import Interrupts
 from durable.journal import Entry, Journal, Outcome
 from durable.keys import digest
@@ -28,6 +28,7 @@ from durable.ownership import RunLock
 from durable.runs import FlowRun, Scope
 from durable.settling import Settling
 from durable.states import (
+    CANCELLED,
     COMPLETED,
     CRASHED,
     FAILED,
@@ -55,7 +56,6 @@ class FlowCall(Settling):
         "_parameters",
         "_parameters_digest",
         "_parent",
-        "_verdict",
         "gated",
         "journal",
         "needs",
@@ -96,7 +96,6 @@ class FlowCall(Settling):
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
-        self._verdict: str | None = None
 
     def _identify(self) -> None:
         """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
@@ -144,7 +143,6 @@ class FlowCall(Settling):
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
-        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -161,18 +159,23 @@ class FlowCall(Settling):
     def settled(self, value: Any) -> Any:
         """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
 
-        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3. One made by hand is
+        used as it is.
         """
         settled, states = returned(value)
         if not states:
-            return value
-        failed = [state for state in states if not state.is_completed()]
-        alone = len(states) == 1 and isinstance(value, (State, Upstream))
-        if failed:
-            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
-            raise failed[0].result(raise_on_failure=False)
+            return settled
+        alone = isinstance(value, (State, Upstream))
+        if alone and is_made(value):
+            self._verdict = adopted(value)
+        missing = [state for state in states if not state.is_completed()]
+        if missing:
+            failure: BaseException = missing[0].result(raise_on_failure=False)
+            if not alone:
+                self._verdict = _counted(states, missing, failure)
+            raise failure
         if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
-            self._verdict = "All states completed."
+            self._verdict = Verdict(COMPLETED, "All states completed.")
         return settled
 
     def leave(self) -> None:
@@ -197,7 +200,7 @@ class FlowCall(Settling):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, self._verdict, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
@@ -238,9 +241,6 @@ class FlowCall(Settling):
             return TerminationSignal()
         return super()._meaning(error)
 
-    def _message_of(self, error: Exception) -> str:
-        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
-
     def _interruption(self, error: BaseException) -> str:
         return interruption(error, self._interrupts.reason)
 
@@ -272,6 +272,20 @@ class FlowCall(Settling):
     def _log(self, message: str, *args: Any) -> None:
         if self.run is not None:
             flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+
+
+def _counted(states: list[State[Any]], missing: list[State[Any]], failure: BaseException) -> Verdict:
+    """How a run ends by a collection of states, some of which did not complete: in Prefect's words, and the first."""
+    cancelled = [state for state in missing if state.is_cancelled()]
+    unfinished = [state for state in missing if not state.is_final()]
+    if cancelled:
+        kind, those, what = CANCELLED, cancelled, "cancelled"
+    elif len(unfinished) == len(missing):
+        kind, those, what = FAILED, unfinished, "not final"
+    else:
+        kind, those, what = FAILED, missing, "failed"
+    verb = " are " if those is unfinished else " "
+    return Verdict(kind, f"{len(those)}/{len(states)} states{verb}{what}. {message_of(failure)}")
 
 
 def _canceller() -> Any:
