@@ -30,6 +30,7 @@ from xxhash import xxh3_128_digest
 
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
@@ -57,7 +58,7 @@ from durable.states import (
     check_transition,
 )
 from durable.upstream import Need, Upstream, awaited, not_ready, resolved
-from durable.views import TaskRun, TaskRunContext
+from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 _DIED = "Its process died while it ran; found when the run was resumed."
@@ -177,7 +178,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context)
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self.context)
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -280,7 +281,8 @@ class Call(Execution, Scope):
         seconds = self.definition.options.cache_expiration
         return None if seconds is None else clock().now() + round(seconds * 1_000_000)
 
-    def _context(self) -> TaskRunContext:
+    def context(self) -> TaskRunContext:
+        """The task run, to its own body and to a cache_key_fn."""
         view = self.view()
         return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 

@@ -23,6 +23,8 @@ from durable.settings import durability, journal_path, refresh, setting
 from durable.states import State
 from durable.upstream import wait_for_option
 
+__all__ = ["Flow", "flow"]
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")

@@ -20,6 +20,8 @@ from durable.upstream import Upstream
 if TYPE_CHECKING:
     from durable.call import Call
 
+__all__ = ["DoneAndNotDone", "Future", "FutureList", "as_completed", "wait"]
+
 R = TypeVar("R")
 
 _ELSEWHERE: Final = object()  # the value is in the journal, and not held here

@@ -55,6 +55,10 @@ class Scope:
         """The run, as users are told of it."""
         raise NotImplementedError
 
+    def context(self) -> Any:
+        """The task run, to its own body."""
+        raise NotImplementedError
+
     def open(self) -> None:
         """Begin an execution: no call has been made in it yet."""
         self._lock = None
@@ -95,6 +99,7 @@ class FlowRun(Scope):
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        flow: the flow, as the user has it.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
     """
@@ -105,6 +110,7 @@ class FlowRun(Scope):
         "_window",
         "_window_lock",
         "describe",
+        "flow",
         "flow_name",
         "id",
         "make_runner",
@@ -125,6 +131,7 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.flow: Any = None
         self.runner: Any = None
         self.make_runner: Callable[[], Any] = lambda: None
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
+from durable.context import TaskRunContext
 from durable.decorated import Decorated, decorate
 from durable.definitions import TaskDefinition
 from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
@@ -25,7 +26,6 @@ from durable.runs import FlowRun, Scope, current, standalone
 from durable.settings import durability, journal_path, setting
 from durable.states import State
 from durable.upstream import wait_for_option
-from durable.views import TaskRunContext
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 

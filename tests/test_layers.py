@@ -52,6 +52,7 @@ LAYERS = {
     "interrupts": (3, 0),
     "timeouts": (3, 0),
     "runs": (3, 1),
+    "context": (3, 2),
     "resume": (3, 1),
     "reasons": (3, 2),
     "recall": (3, 3),
@@ -69,6 +70,7 @@ LAYERS = {
     "runners": (6, 1),
     # face
     "cache_policies": (7, 0),
+    "logging": (7, 0),
     "decorated": (7, 0),
     "runtime": (7, 1),
     "tasks": (7, 2),
