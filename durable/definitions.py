@@ -236,6 +236,8 @@ class FlowDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.options = options
         self.key = flow_key(name, self.function)
+        if _is(inspect.isasyncgenfunction, fn):
+            self.fn = _awaitable(fn)  # what a flow yields is read to its end by the driver, as of one that is sync
         self._validate = Validator(fn, self.where, self.binder.signature) if options.validate_parameters else None
 
     def accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -259,3 +261,12 @@ class FlowDefinition(_Definition):
     def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Canonical bytes of a call's parameters. Errors as in `TaskDefinition.identity_inputs`."""
         return self.inputs(self.binder.names, self.binder.values(args, kwargs)).inputs
+
+
+def _awaitable(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A coroutine function that gives the async generator `fn` makes."""
+
+    async def give(*args: Any, **kwargs: Any) -> Any:
+        return fn(*args, **kwargs)
+
+    return give

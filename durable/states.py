@@ -39,7 +39,8 @@ __all__ = [
     "raise_state_exception",
 ]
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is State[R] to those who read it
+T = TypeVar("T")
 
 
 class StateType(str, Enum):
@@ -248,7 +249,7 @@ def _made(base: StateKind, message: str, data: Any, name: str | None) -> State[A
 @overload
 def Completed(*, message: str = "", name: str | None = None) -> State[None]: ...
 @overload
-def Completed(*, data: R, message: str = "", name: str | None = None) -> State[R]: ...
+def Completed(*, data: T, message: str = "", name: str | None = None) -> State[T]: ...
 def Completed(*, message: str = "", data: Any = None, name: str | None = None) -> Any:
     """A state to return: the run completes, and its value is `data`. Borrowed from Prefect 3, as its siblings are.
 

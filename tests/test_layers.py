@@ -73,6 +73,7 @@ LAYERS = {
     "logging": (7, 0),
     "decorated": (7, 0),
     "runtime": (7, 1),
+    "submitting": (7, 1),
     "tasks": (7, 2),
     "flows": (7, 3),
     "__init__": (7, 4),
