@@ -30,6 +30,7 @@ from xxhash import xxh3_128_digest
 
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
@@ -57,8 +58,8 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved, why_not_ready
-from durable.views import TaskRun, TaskRunContext
+from durable.upstream import Need, Upstream, awaited, not_ready, ran_as, resolved, why_not_ready
+from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 _DIED = "Its process died while it ran; found when the run was resumed."
@@ -180,7 +181,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context)
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self.context)
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -267,7 +268,7 @@ class Call(Execution, Scope):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             outcome = Outcome(format_, payload, self._cache_key, self._expiry())
         self._value = value
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
@@ -291,7 +292,8 @@ class Call(Execution, Scope):
         seconds = self.definition.options.cache_expiration
         return None if seconds is None else clock().now() + round(seconds * 1_000_000)
 
-    def _context(self) -> TaskRunContext:
+    def context(self) -> TaskRunContext:
+        """The task run, to its own body and to a cache_key_fn."""
         view = self.view()
         return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 
@@ -344,15 +346,9 @@ class Call(Execution, Scope):
 
     def _upstream(self) -> tuple[tuple[bytes, str], ...]:
         """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
-        found = []
-        for need in self.needs or ():
-            run_id = need.state().run_id
-            if run_id is not None:
-                found.append((bytes.fromhex(run_id), need.argument))
-        live = yielding.get()
-        if live:
-            values = self.definition.parameters_of(self.args, self.kwargs)
-            found += [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
+        found = ran_as(self.needs or ())
+        if yielding.get():
+            found += handed(self.definition.parameters_of(self.args, self.kwargs))
         return tuple(found)
 
     def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:

@@ -30,6 +30,7 @@ from durable.ownership import RunLock
 from durable.runs import FlowRun, Scope
 from durable.settling import Settling
 from durable.states import (
+    CANCELLED,
     COMPLETED,
     CRASHED,
     FAILED,
@@ -39,6 +40,7 @@ from durable.states import (
     check_transition,
 )
 from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
+from durable.verdicts import Verdict, adopted, is_made
 
 _DIED = "Its process died; found when the run was resumed."
 
@@ -58,7 +60,6 @@ class FlowCall(Settling):
         "_parameters_digest",
         "_parent",
         "_row",
-        "_verdict",
         "gated",
         "journal",
         "needs",
@@ -100,7 +101,6 @@ class FlowCall(Settling):
         self._interrupts = Interrupts()
         self._found_dead = False
         self._row = 0
-        self._verdict: str | None = None
 
     def _identify(self) -> None:
         """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
@@ -149,7 +149,6 @@ class FlowCall(Settling):
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
-        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -166,18 +165,23 @@ class FlowCall(Settling):
     def settled(self, value: Any) -> Any:
         """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
 
-        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3. One made by hand is
+        used as it is.
         """
         settled, states = returned(value)
         if not states:
-            return value
-        failed = [state for state in states if not state.is_completed()]
-        alone = len(states) == 1 and isinstance(value, (State, Upstream))
-        if failed:
-            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
-            raise failed[0].result(raise_on_failure=False)
+            return settled
+        alone = isinstance(value, (State, Upstream))
+        if alone and is_made(value):
+            self._verdict = adopted(value)
+        missing = [state for state in states if not state.is_completed()]
+        if missing:
+            failure: BaseException = missing[0].result(raise_on_failure=False)
+            if not alone:
+                self._verdict = _counted(states, missing, failure)
+            raise failure
         if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
-            self._verdict = "All states completed."
+            self._verdict = Verdict(COMPLETED, "All states completed.")
         return settled
 
     def leave(self) -> None:
@@ -202,7 +206,7 @@ class FlowCall(Settling):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, self._verdict, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
@@ -250,9 +254,6 @@ class FlowCall(Settling):
             return TerminationSignal()
         return super()._meaning(error)
 
-    def _message_of(self, error: Exception) -> str:
-        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
-
     def _interruption(self, error: BaseException) -> str:
         return interruption(error, self._interrupts.reason)
 
@@ -283,6 +284,20 @@ class FlowCall(Settling):
     def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
             flow_log.log(level, message, *args, extra=at(self.run))
+
+
+def _counted(states: list[State[Any]], missing: list[State[Any]], failure: BaseException) -> Verdict:
+    """How a run ends by a collection of states, some of which did not complete: in Prefect's words, and the first."""
+    cancelled = [state for state in missing if state.is_cancelled()]
+    unfinished = [state for state in missing if not state.is_final()]
+    if cancelled:
+        kind, those, what = CANCELLED, cancelled, "cancelled"
+    elif len(unfinished) == len(missing):
+        kind, those, what = FAILED, unfinished, "not final"
+    else:
+        kind, those, what = FAILED, missing, "failed"
+    verb = " are " if those is unfinished else " "
+    return Verdict(kind, f"{len(those)}/{len(states)} states{verb}{what}. {message_of(failure)}")
 
 
 def _canceller() -> Any:

@@ -98,7 +98,7 @@ class Settling(Execution):
         own, parent = self.definition.options.log_prints, self._parent
         inherited = parent.log_prints if parent is not None else setting("log_prints")
         run.log_prints = inherited if own is None else own
-        run.describe = self.view
+        run.describe, run.flow = self.view, self.definition.owner
         run.called_in = parent
         run.make_runner = self._make_runner
         return run
