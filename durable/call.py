@@ -44,7 +44,7 @@ from durable.outcomes import (
 )
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, tell_start, yielding
+from durable.runs import FlowRun, Scope, handed, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
