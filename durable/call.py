@@ -26,14 +26,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xxhash import xxh3_128_digest
-
+from durable import cancelling
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
-from durable.forks import original_of
+from durable.forks import follow, rejoin, twin
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
 from durable.logs import at, task_log
@@ -44,7 +44,7 @@ from durable.outcomes import (
 )
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, tell_start, yielding
+from durable.runs import FlowRun, Scope, handed, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -58,8 +58,8 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved, why_not_ready
-from durable.views import TaskRun, TaskRunContext
+from durable.upstream import Need, Upstream, awaited, not_ready, ran_as, resolved, why_not_ready
+from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 _DIED = "Its process died while it ran; found when the run was resumed."
@@ -110,12 +110,11 @@ class Call(Execution, Scope):
     ) -> None:
         self._inputs, self._unhashable, self.needs = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
-        original = original_of(parent, definition.key, self._inputs, self._occurrence) if parent.has_history else None
+        Scope.__init__(self, key, parent.flow_run, journal)
+        if parent.has_history:
+            follow(self, parent, definition.key, self._inputs, self._occurrence)
         if not definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
-        Scope.__init__(self, key, parent.flow_run, journal)
-        if original is not None:
-            self.original, self.has_history = original, True
         self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark
         log_prints = definition.options.log_prints
@@ -168,9 +167,7 @@ class Call(Execution, Scope):
             self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
             self._is_replayed(owed=known.owed, failed=known.error is not None)
-        if known.ended:
-            return self._take_end(known)
-        return None
+        return self._take_end(known) if known.ended else None
 
     def _take_record(self, record: TaskRecord) -> None:
         self._record, self.row, self.kind, self._seq = record, record.id, record.state, record.seq
@@ -184,8 +181,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        original = self.original[0] if self.flow_run is not None and self.flow_run.fork is not None else None
-        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context, original)
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self.context, twin(self))
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -202,10 +198,7 @@ class Call(Execution, Scope):
         if not self.definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
         if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:
-            self.key = xxh3_128_digest(self.key + self._inputs)
-            if self.flow_run is not None and self.flow_run.fork is not None:
-                original, first = self.original
-                self.original = xxh3_128_digest(original + self._inputs), xxh3_128_digest(first + self._inputs)
+            rejoin(self, self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
         reason = why_not_ready(failed)
@@ -230,13 +223,8 @@ class Call(Execution, Scope):
         return None
 
     def started(self) -> Entry | None:
-        """An attempt begins.
-
-        Raises:
-            FlowRunCancelled: the run was asked to be cancelled.
-        """
-        if self.flow_run is not None and self.flow_run.cancel.asked():
-            self._cancel(self.flow_run)
+        """An attempt begins."""
+        cancelling.check(self, self.flow_run)
         self.attempt += 1
         self.open()
         if self._failure is not None:
@@ -281,7 +269,7 @@ class Call(Execution, Scope):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             outcome = Outcome(format_, payload, self._cache_key, self._expiry())
         self._value = value
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
@@ -305,7 +293,8 @@ class Call(Execution, Scope):
         seconds = self.definition.options.cache_expiration
         return None if seconds is None else clock().now() + round(seconds * 1_000_000)
 
-    def _context(self) -> TaskRunContext:
+    def context(self) -> TaskRunContext:
+        """The task run, to its own body and to a cache_key_fn."""
         view = self.view()
         return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 
@@ -358,15 +347,9 @@ class Call(Execution, Scope):
 
     def _upstream(self) -> tuple[tuple[bytes, str], ...]:
         """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
-        found = []
-        for need in self.needs or ():
-            run_id = need.state().run_id
-            if run_id is not None:
-                found.append((bytes.fromhex(run_id), need.argument))
-        live = yielding.get()
-        if live:
-            values = self.definition.parameters_of(self.args, self.kwargs)
-            found += [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
+        found = ran_as(self.needs or ())
+        if yielding.get():
+            found += handed(self.definition.parameters_of(self.args, self.kwargs))
         return tuple(found)
 
     def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:

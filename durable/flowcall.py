@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from logging import ERROR, INFO
 from typing import Any
 
-from durable import views
+from durable import cancelling, views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
@@ -50,6 +50,7 @@ from durable.states import (
     check_transition,
 )
 from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
+from durable.verdicts import Verdict, adopted, is_made
 
 _DONE = frozenset({COMPLETED, FAILED, TIMED_OUT, CANCELLED})
 _DIED = "Its process died; found when the run was resumed."
@@ -71,7 +72,6 @@ class FlowCall(Settling):
         "_parameters_digest",
         "_parent",
         "_row",
-        "_verdict",
         "gated",
         "journal",
         "needs",
@@ -114,7 +114,6 @@ class FlowCall(Settling):
         self._interrupts = Interrupts()
         self._found_dead = False
         self._row = 0
-        self._verdict: str | None = None
 
     def _identify(self) -> None:
         """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
@@ -165,7 +164,6 @@ class FlowCall(Settling):
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
-        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -182,18 +180,23 @@ class FlowCall(Settling):
     def settled(self, value: Any) -> Any:
         """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
 
-        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3. One made by hand is
+        used as it is.
         """
         settled, states = returned(value)
         if not states:
-            return value
-        failed = [state for state in states if not state.is_completed()]
-        alone = len(states) == 1 and isinstance(value, (State, Upstream))
-        if failed:
-            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
-            raise failed[0].result(raise_on_failure=False)
+            return settled
+        alone = isinstance(value, (State, Upstream))
+        if alone and is_made(value):
+            self._verdict = adopted(value)
+        missing = [state for state in states if not state.is_completed()]
+        if missing:
+            failure: BaseException = missing[0].result(raise_on_failure=False)
+            if not alone:
+                self._verdict = _counted(states, missing, failure)
+            raise failure
         if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
-            self._verdict = "All states completed."
+            self._verdict = Verdict(COMPLETED, "All states completed.")
         return settled
 
     def leave(self) -> None:
@@ -218,7 +221,7 @@ class FlowCall(Settling):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, self._verdict, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
@@ -267,16 +270,9 @@ class FlowCall(Settling):
         """As in `Execution`; a cancellation by SIGTERM is a termination."""
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
-        ended_with_others = type(error).__name__ in ("CancelledError", "BaseExceptionGroup")
-        if self.run is not None and self.run.cancel.noticed and ended_with_others:
-            # In an async flow the task call that was told may be another coroutine's; this one was cancelled with it.
-            return FlowRunCancelled(self.run.flow_name, self.run.key.hex())
-        return super()._meaning(error)
+        return super()._meaning(cancelling.meant_by(error, self.run))
 
-    def _message_of(self, error: Exception) -> str:
-        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
-
-    def _interruption(self, error: BaseException) -> str:
+    def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
         return interruption(error, self._interrupts.reason)
 
     def _retrying(self) -> None:
@@ -288,7 +284,8 @@ class FlowCall(Settling):
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
-        states = ((CANCELLING, None), (kind, message)) if kind is CANCELLED else ((kind, message),)
+        told = isinstance(self.error, FlowRunCancelled)
+        states = ((CANCELLING, None), (kind, message)) if told else ((kind, message),)
         entry = self._enters(*states, outcome=outcome)
         self._log(INFO if kind is COMPLETED else ERROR, "Finished in state %s", self.state())
         return entry
@@ -307,6 +304,20 @@ class FlowCall(Settling):
     def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
             flow_log.log(level, message, *args, extra=at(self.run))
+
+
+def _counted(states: list[State[Any]], missing: list[State[Any]], failure: BaseException) -> Verdict:
+    """How a run ends by a collection of states, some of which did not complete: in Prefect's words, and the first."""
+    cancelled = [state for state in missing if state.is_cancelled()]
+    unfinished = [state for state in missing if not state.is_final()]
+    if cancelled:
+        kind, those, what = CANCELLED, cancelled, "cancelled"
+    elif len(unfinished) == len(missing):
+        kind, those, what = FAILED, unfinished, "not final"
+    else:
+        kind, those, what = FAILED, missing, "failed"
+    verb = " are " if those is unfinished else " "
+    return Verdict(kind, f"{len(those)}/{len(states)} states{verb}{what}. {message_of(failure)}")
 
 
 def _canceller() -> Any:

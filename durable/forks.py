@@ -15,6 +15,8 @@
 
 from __future__ import annotations
 
+from xxhash import xxh3_128_digest
+
 from durable.journal import FlowRecord, Journal, TaskRecord
 from durable.runs import FlowRun, Fork, Scope, identity
 from durable.states import CACHED, COMPLETED
@@ -29,6 +31,26 @@ def original_of(scope: Scope, callee: bytes, inputs: bytes, occurrence: int) -> 
         return None
     original, first = scope.original
     return identity(original, callee, inputs, occurrence), identity(first, callee, inputs, occurrence)
+
+
+def follow(call: Scope, parent: Scope, callee: bytes, inputs: bytes, occurrence: int) -> None:
+    """`call`, made in `parent`, stands for the original's, if this is a fork."""
+    original = original_of(parent, callee, inputs, occurrence)
+    if original is not None:
+        call.original, call.has_history = original, True
+
+
+def rejoin(call: Scope, inputs: bytes) -> None:
+    """What a call waited for has joined its identity."""
+    call.key = xxh3_128_digest(call.key + inputs)
+    if call.flow_run is not None and call.flow_run.fork is not None:
+        original, first = call.original
+        call.original = xxh3_128_digest(original + inputs), xxh3_128_digest(first + inputs)
+
+
+def twin(call: Scope) -> bytes | None:
+    """The identity in the original of a call; None in no fork."""
+    return call.original[0] if call.flow_run is not None and call.flow_run.fork is not None else None
 
 
 def begin(run: FlowRun, record: FlowRecord) -> None:

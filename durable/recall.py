@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from durable import reasons
 from durable.clock import as_datetime, clock
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
 from durable.forks import reusable_task
@@ -28,7 +29,6 @@ from durable.outcomes import restore
 from durable.runs import Scope
 from durable.settings import interrupted_may_run, setting
 from durable.states import AWAITING_RETRY, CACHED, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
-from durable.views import TaskRunContext
 
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 

@@ -101,6 +101,10 @@ class Scope:
         """The run, as users are told of it."""
         raise NotImplementedError
 
+    def context(self) -> Any:
+        """The task run, to its own body."""
+        raise NotImplementedError
+
     def open(self) -> None:
         """Begin an execution: no call has been made in it yet."""
         self._lock = None
@@ -145,6 +149,7 @@ class FlowRun(Scope):
         fork: of a forked run, where it parts from its original.
         cancel: whether somebody asked for it to be cancelled; a subflow shares its caller's.
         called_in: the scope it was called in.
+        flow: the flow, as the user has it.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
     """
@@ -159,6 +164,7 @@ class FlowRun(Scope):
         "called_in",
         "cancel",
         "describe",
+        "flow",
         "flow_name",
         "fork",
         "id",
@@ -193,6 +199,7 @@ class FlowRun(Scope):
         self.cancel = cancel or Cancellation(journal.path, key)
         self.called_in: Scope | None = None
         self._undone: bool | None = None
+        self.flow: Any = None
         self.runner: Any = None
         self.make_runner: Callable[[], Any] = lambda: None
 
@@ -289,6 +296,12 @@ current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=
 
 # Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
+
+
+def handed(values: dict[str, Any]) -> list[tuple[bytes, str]]:
+    """The generators whose last value is among these arguments: task run ids, each with the argument."""
+    live = yielding.get() or {}
+    return [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
 
 
 def _place(scope: Scope | None) -> dict[str, str | None]:

@@ -107,7 +107,7 @@ class Settling(Execution):
         run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest, cancel)
         inherited = parent.log_prints if parent is not None else setting("log_prints")
         run.log_prints = inherited if own is None else own
-        run.describe = self.view
+        run.describe, run.flow = self.view, self.definition.owner
         run.called_in = parent
         run.make_runner = self._make_runner
         descend(run, parent, self._original)

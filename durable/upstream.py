@@ -121,6 +121,12 @@ def not_ready(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if not need.tolerant and not need.state().is_completed()]
 
 
+def ran_as(needs: Iterable[Need]) -> list[tuple[bytes, str]]:
+    """The ids of the runs that were waited for, each with the argument."""
+    ended = ((need.state().run_id, need.argument) for need in needs)
+    return [(bytes.fromhex(run_id), argument) for run_id, argument in ended if run_id is not None]
+
+
 def why_not_ready(failed: Iterable[Need]) -> str:
     """Which upstream ended how, for a message."""
     told = []

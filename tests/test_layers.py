@@ -29,6 +29,7 @@ LAYERS = {
     "states": (0, 1),
     # values
     "annotations": (1, 0),
+    "verdicts": (1, 0),
     "upstream": (1, 1),
     "retries": (1, 0),
     "runnames": (1, 0),
@@ -53,7 +54,9 @@ LAYERS = {
     "interrupts": (3, 0),
     "timeouts": (3, 0),
     "runs": (3, 1),
+    "context": (3, 2),
     "resume": (3, 1),
+    "cancelling": (3, 2),
     "forks": (3, 2),
     "reasons": (3, 2),
     "recall": (3, 3),
@@ -72,8 +75,10 @@ LAYERS = {
     "runners": (6, 1),
     # face
     "cache_policies": (7, 0),
+    "logging": (7, 0),
     "decorated": (7, 0),
     "runtime": (7, 1),
+    "submitting": (7, 1),
     "tasks": (7, 2),
     "flows": (7, 3),
     "__init__": (7, 4),

@@ -13,11 +13,11 @@ from durable.cli.target import SCHEMA, flow_run, reading, split, writing
 from durable.cli.terminal import note
 from durable.clock import clock
 from durable.journal.maintenance import cancel_flow_run
+from durable.outcomes import CANCELLED_MESSAGE
 from durable.ownership import Cancellation, RunLock
 from durable.reader import JournalReader
 
 _POLL_SECONDS: Final = 0.1
-_MESSAGE: Final = "Cancelled with `durable cancel`."
 
 
 @click.command()
@@ -84,5 +84,5 @@ def _mark(reader: JournalReader, key: bytes, *, was_live: bool) -> str:
             again = "" if kind.type == "COMPLETED" else ". To begin a new one instead: DURABLE_RESUME=never"
             raise Stopped(NO_SUCH, f"{reader.path}: run {key.hex()[:7]} has ended already: {kind.name}{again}")
         return kind.name
-    cancel_flow_run(journal, record, _MESSAGE)
+    cancel_flow_run(journal, record, CANCELLED_MESSAGE)
     return "Cancelled"
