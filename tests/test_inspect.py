@@ -220,7 +220,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(killed, capsys):
     code, out, _ = in_process(capsys, killed, task[:12])
     assert code == 0 and out.startswith(f"extract {task}  ok\n") and "in flow run  nightly-etl" in out
     code, out, err = in_process(capsys, killed, "zz")
-    assert code == 3 and not out and "no flow run or task run" in err
+    assert code == 3 and not out and "no flow run is called 'zz', and no id begins so" in err
 
 
 def test_an_ambiguous_beginning_is_refused_with_the_candidates(killed, capsys):

@@ -9,9 +9,11 @@ from typing import NoReturn
 
 import click
 
+from durable.cli.diff import diff
 from durable.cli.exits import INTERRUPTED, told
 from durable.cli.inspect import inspect
 from durable.cli.terminal import note
+from durable.cli.why import why
 from durable.version import __version__
 
 
@@ -24,7 +26,9 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
+cli.add_command(diff)
 cli.add_command(inspect)
+cli.add_command(why)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

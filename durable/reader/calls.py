@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder
@@ -90,21 +90,11 @@ def calls_in(reader: JournalReader, flow_run: int) -> Iterator[Call]:
         after = page[-1][0]
 
 
-def _call(row: tuple[object, ...]) -> Call:
-    (id_, key, task, flow_run, parent, first_process, first_state, started, occurrence, inputs, reason) = row[:11]
-    seq, state, at, process, message, result, began, source, *outcome = row[11:]
-    return Call(  # type: ignore[call-arg]  # what a row holds is SQLite's to say
-        id_, key, task, flow_run, parent, first_process, first_state, started, occurrence, inputs, reason,
-        seq or 0,
-        first_state if state is None else state,
-        started if at is None else at,
-        first_process if process is None else process,
-        message,
-        result,
-        started if began is None else began,
-        source or task,
-        *outcome,
-    )  # fmt: skip
+def _call(row: tuple[Any, ...]) -> Call:
+    first_process, first_state, started = row[5:8]
+    seq, state, at, process, message, result, began, source = row[11:19]
+    newest = (seq, state, at, process) if seq is not None else (0, first_state, started, first_process)
+    return Call(*row[:11], *newest, message, result, started if began is None else began, source or row[2], *row[19:])
 
 
 class Source(NamedTuple):

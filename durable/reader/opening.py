@@ -83,8 +83,8 @@ def open_for_reading(path: str | os.PathLike[str]) -> Opened:
         notes.append(f"written by a newer durable ({known}): shown as far as it is understood{rest}")
     elif not complete:
         notes.append(
-            f"written by an older durable (schema {version}): shown by its public views only, until the next run of its "
-            "script brings it up to date"
+            f"written by an older durable (schema {version}): shown by its public views only, until the next run of "
+            "its script brings it up to date"
         )
     return Opened(connection, file, version, complete, immutable, tuple(notes))
 

@@ -1,5 +1,6 @@
-"""The queries behind `why`, `diff`, `result`, `plan` and the page of a task run. As in `durable.reader.sql`, none sorts or
-scans a whole table of task runs.
+"""The queries behind `why`, `diff`, `result`, `plan` and the page of a task run.
+
+As in `durable.reader.sql`, none sorts or scans a whole table of task runs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ FROM task_run_state AS s LEFT JOIN result AS o ON o.id = s.result_id WHERE s.tas
 
 # What is written about one task run beside its states.
 TASK_RUN_EXTRAS: Final = """
-SELECT t.reason, t.version, t.worker, t.tags, t.process_id, t.state, t.at, t.task_id FROM task_run AS t WHERE t.id = ?"""
+SELECT t.reason, t.version, t.worker, t.tags, t.process_id, t.state, t.at, t.task_id
+FROM task_run AS t WHERE t.id = ?"""
 SOURCE: Final = "SELECT key, source, name, function, tags, parts FROM task WHERE id = ?"
 TASK_ROWS: Final = "SELECT id, name FROM task"
 
@@ -63,8 +65,10 @@ SELECT id, key, flow_id, parameters FROM flow_run WHERE parent_flow_run_id = ? A
 FLOW_RUN_EXTRAS: Final = """
 SELECT r.key, r.flow_id, r.parameters, r.parameters_digest, r.version, r.forked_from_id, r.idempotency_key
 FROM flow_run AS r WHERE r.id = ?"""
+PARAMETERS: Final = "SELECT parameters FROM flow_run WHERE id = ?"
 EARLIER_RUN: Final = """
-SELECT r.id FROM flow_run AS r WHERE r.id < ? AND r.flow_id = ? AND r.parent_flow_run_id IS NULL ORDER BY r.id DESC LIMIT 1"""
+SELECT r.id FROM flow_run AS r WHERE r.id < ? AND r.flow_id = ? AND r.parent_flow_run_id IS NULL
+ORDER BY r.id DESC LIMIT 1"""
 NEWEST_RUN_OF: Final = """
 SELECT r.id FROM flow_run AS r JOIN flow AS f ON f.id = r.flow_id
 WHERE r.parent_flow_run_id IS NULL AND substr(f.function, 1, length(:a)) = :a ORDER BY r.id DESC LIMIT 1"""
