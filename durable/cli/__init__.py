@@ -12,6 +12,7 @@ import click
 from durable.cli.diff import diff
 from durable.cli.exits import INTERRUPTED, told
 from durable.cli.inspect import inspect
+from durable.cli.result import result
 from durable.cli.terminal import note
 from durable.cli.why import why
 from durable.version import __version__
@@ -28,6 +29,7 @@ def cli() -> None:
 
 cli.add_command(diff)
 cli.add_command(inspect)
+cli.add_command(result)
 cli.add_command(why)
 
 

@@ -65,29 +65,24 @@ def diff(
         differ = Differ(reader, old.row, new.row)
         tallies: dict[bytes, Tally] = {}
         kept: list[Change] = []
+        total = 0
         for change in differ.every():
             key, name, _ = reader.task(change.call.task)
             tallies.setdefault(key, Tally(name)).add(change)
+            total += bool(change.kinds)
             if change.kinds and len(kept) < limit:
                 kept.append(change)
         # A second pass: what is not kept need not be held.
         changes: Iterable[Change] = (one for one in differ.every() if one.kinds) if everything else kept
-        found = sum(tally.old + tally.new for tally in tallies.values())
         if as_json:
             _document(reader, differ, old, new, tallies.values(), changes)
         else:
             _text(Screen(colour), reader, differ, old, new, [*tallies.values()], changes)
-        total = sum(_differing(tally) for tally in tallies.values())
         if not everything and total > limit:
             note(f"{counted(total - limit, 'differing call')} not shown: --limit N or --all")
         differs = any(tally.kinds[kind] for tally in tallies.values() for kind in KINDS if kind != TIME)
-    if exit_code and found and differs:
+    if exit_code and differs:
         raise Stopped(NOT_COMPLETED)
-
-
-def _differing(tally: Tally) -> int:
-    only = tally.kinds[ONLY_OLD] + tally.kinds[ONLY_NEW]
-    return tally.old + tally.kinds[ONLY_NEW] - tally.alike if only or tally.old != tally.alike else 0
 
 
 def _text(

@@ -150,6 +150,7 @@ def _row(row: facts.Row) -> dict[str, Any]:
 
 
 def flow_facts(run: FlowRun) -> dict[str, Any]:
+    """A flow run, without its tasks."""
     return {
         "id": run.id,
         "flow": run.flow,
@@ -171,6 +172,7 @@ def flow_facts(run: FlowRun) -> dict[str, Any]:
 
 
 def task_facts(reader: JournalReader, run: TaskRun) -> dict[str, Any]:
+    """A task run, as in a tree."""
     arguments = reader.arguments(run)
     return {
         "id": run.id,

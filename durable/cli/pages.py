@@ -36,8 +36,7 @@ def key_lines(screen: Screen, reader: JournalReader, run: TaskRun) -> list[tuple
     lines.append(("source", f"{_hex(found.source.digest)}  {counted(len(found.source.parts), 'part')}"))
     home = found.source.function.partition(":")[0]
     parts = [f"{safe(name.removeprefix(f'{home}:'))} {safe(value)[:8]}" for name, value in found.source.parts.items()]
-    for part in parts[:_PARTS]:
-        lines.append(("", part))
+    lines += [("", part) for part in parts[:_PARTS]]
     if len(parts) > _PARTS:
         lines.append(("", f"and {len(parts) - _PARTS} more"))
     if found.cache_key is not None:

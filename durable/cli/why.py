@@ -59,8 +59,8 @@ def why(words: tuple[str, ...], *, other: str | None, everything: bool, as_json:
     """Tell why each task run of a run ran, or from where its result came.
 
     DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. RUN is the
-    beginning of a flow run's id, or "-" for the newest. TASK is the beginning of a task run's id, or the name of a task:
-    then each of its runs is told by itself.
+    beginning of a flow run's id, or "-" for the newest. TASK is the beginning of a task run's id, or the name of a
+    task: then each of its runs is told by itself.
 
     \b
     What is said of a task run:
@@ -73,8 +73,8 @@ def why(words: tuple[str, ...], *, other: str | None, everything: bool, as_json:
     The recorded reason has the first word. Where none is recorded, the call is compared with the same call of the run
     before (the newest earlier run of the flow, or the one it was forked from), or with the call of the same task in the
     same position: its arguments, its source, its policy. A resume writes nothing for what it replays, so "replayed"
-    means kept and not run since, whether or not the script still made that call. Of long arguments, and of those of tasks
-    with record_inputs=False, digests are recorded: that they differ can be told, and not in what.
+    means kept and not run since, whether or not the script still made that call. Of long arguments, and of those of
+    tasks with record_inputs=False, digests are recorded: that they differ can be told, and not in what.
 
     \b
     Exit codes:

@@ -94,7 +94,8 @@ def _call(row: tuple[Any, ...]) -> Call:
     first_process, first_state, started = row[5:8]
     seq, state, at, process, message, result, began, source = row[11:19]
     newest = (seq, state, at, process) if seq is not None else (0, first_state, started, first_process)
-    return Call(*row[:11], *newest, message, result, started if began is None else began, source or row[2], *row[19:])
+    since = started if began is None else began
+    return Call._make((*row[:11], *newest, message, result, since, source or row[2], *row[19:]))
 
 
 class Source(NamedTuple):
