@@ -40,6 +40,7 @@ LAYERS = {
     "filesystem": (2, 0),
     "keys": (2, 0),
     "source": (2, 1),
+    "sourcefile": (2, 2),
     "policies": (2, 2),
     "journal": (2, 1),
     "reader": (2, 2),

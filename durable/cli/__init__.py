@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -9,9 +10,12 @@ from typing import NoReturn
 
 import click
 
+from durable.cli.completing import VARIABLE, completed
+from durable.cli.completion import completion
 from durable.cli.diff import diff
 from durable.cli.exits import INTERRUPTED, told
 from durable.cli.inspect import inspect
+from durable.cli.plan import plan
 from durable.cli.result import result
 from durable.cli.terminal import note
 from durable.cli.why import why
@@ -27,8 +31,10 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
+cli.add_command(completion)
 cli.add_command(diff)
 cli.add_command(inspect)
+cli.add_command(plan)
 cli.add_command(result)
 cli.add_command(why)
 
@@ -39,6 +45,8 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             # A name in a journal may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
+    if VARIABLE in os.environ:
+        sys.exit(completed(cli, os.environ[VARIABLE]))
     try:
         with told(note):
             # Not click's own way out: it ends a broken pipe with 1, which means something here.

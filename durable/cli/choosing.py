@@ -60,8 +60,8 @@ def opened(journal: str | None, *, whole: str | None = None) -> Iterator[Journal
             raise Stopped(
                 NO_SUCH,
                 f"{reader.path}: `durable {whole}` does not know the tables of schema {reader.version}. "
-                "`durable inspect` shows what can be shown of it; an older journal is brought up to date by the next run "
-                "of its script",
+                "`durable inspect` shows what can be shown of it; an older journal is brought up to date by the next "
+                "run of its script",
             )
         yield reader
         if reader.changed():

@@ -5,16 +5,16 @@ Nothing is said of what goes wrong: a shell that completes a word must not be wr
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, shell_complete
 
 from durable.codec.inert import safe
 
+VARIABLE: Final = "_DURABLE_COMPLETE"  # how a shell asks: click's convention
 _RUNS: Final = 50
 _TASKS: Final = 200
 
@@ -38,17 +38,15 @@ def _complete(
     found: list[CompletionItem] = []
     # Whatever is wrong with the journal is for the command to tell.
     with suppress(Exception):
-        journal, rest = split(before, before)
-        if not before:
-            found.append(CompletionItem(incomplete, type="file"))
-            if os.sep in incomplete or "." in incomplete:
-                return found
-        found += [
-            CompletionItem(value, help=told)
-            for value, told in _values(journal, rest if tasks else [])
-            if value.startswith(incomplete)
-        ]
-    return found
+        if before or incomplete:
+            journal, rest = split(before, before)
+            found = [
+                CompletionItem(value, help=told)
+                for value, told in _values(journal, rest if tasks else [])
+                if value.startswith(incomplete)
+            ]
+    # The first word is a file, unless it begins like a run of the default journal: shells do not mix the two.
+    return found or ([] if before else [CompletionItem(incomplete, type="file")])
 
 
 def _values(journal: str | None, rest: list[str]) -> Iterator[tuple[str, str]]:
@@ -67,3 +65,8 @@ def _values(journal: str | None, rest: list[str]) -> Iterator[tuple[str, str]]:
         yield LATEST, "the newest flow run"
         for found in reader.flow_runs(_RUNS):
             yield found.id[:12], f"{safe(found.flow)} {safe(found.state)} {facts.iso(found.started)[:16]}"
+
+
+def completed(commands: click.Command, instruction: str) -> int:
+    """Answer a shell that asks for completions, or for the script that makes it ask. Returns the exit code."""
+    return shell_complete(commands, {}, "durable", VARIABLE, instruction)

@@ -35,11 +35,11 @@ def diff(
 ) -> None:
     """Tell in which task runs two runs differ: a summary, then one call after the other.
 
-    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. OLD and NEW are the
-    beginnings of flow runs' ids; "-" is the newest.
+    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. OLD and NEW are
+    the beginnings of flow runs' ids; "-" is the newest.
 
-    Calls are matched by what they are: the same task, arguments and place. The rest is matched by position, the n-th of a
-    task with the n-th, and differs in its inputs. Nothing is unpickled and no code of yours is imported.
+    Calls are matched by what they are: the same task, arguments and place. The rest is matched by position, the n-th of
+    a task with the n-th, and differs in its inputs. Nothing is unpickled and no code of yours is imported.
 
     \b
     What two calls may differ in:

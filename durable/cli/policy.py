@@ -1,4 +1,4 @@
-"""Which cache policy a recorded cache key is of: a key is a digest of facts that the journal has, so all can be tried."""
+"""Which cache policy a recorded cache key is of: a key is a digest of facts in the journal, so all can be tried."""
 
 from __future__ import annotations
 

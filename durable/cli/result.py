@@ -6,8 +6,9 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, BinaryIO, Final, Literal
 
 import click
 
@@ -79,8 +80,8 @@ def result(words: tuple[str, ...], *, form: Format, json_asked: bool, number: in
             for line in write:
                 sys.stdout.write(line)
         else:
-            with output.open("w", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(write)
+            with _written(output) as file:
+                file.writelines(line.encode("utf-8", "backslashreplace") for line in write)
 
 
 def _refuse(reader: JournalReader, output: Path | None) -> None:
@@ -90,6 +91,23 @@ def _refuse(reader: JournalReader, output: Path | None) -> None:
     target = Path(os.path.realpath(output))
     if str(target).startswith(str(reader.path)):
         raise click.UsageError(f"{output} belongs to the journal: give the name of another file.")
+
+
+@contextmanager
+def _written(output: Path) -> Iterator[BinaryIO]:
+    """The file to write to. What was there is replaced when all is written, and not before."""
+    special = output.exists() and not output.is_file()
+    partial = output if special else output.with_name(f".{output.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as file:
+            yield file
+        if not special:
+            partial.replace(output)
+    except OSError as error:
+        raise click.FileError(str(output), error.strerror or str(error)) from None
+    finally:
+        if not special:
+            partial.unlink(missing_ok=True)
 
 
 def _raw(reader: JournalReader, run: TaskRun | FlowRun, number: int | None, output: Path | None) -> None:
@@ -105,9 +123,8 @@ def _raw(reader: JournalReader, run: TaskRun | FlowRun, number: int | None, outp
             sys.stdout.buffer.write(part)
         sys.stdout.buffer.flush()
     else:
-        with output.open("wb") as file:
-            for part in parts(reader, found):
-                file.write(part)
+        with _written(output) as file:
+            file.writelines(parts(reader, found))
     note(f"{_FORMATS[found.format - 1]}, {size(found.size)}")
 
 
