@@ -24,6 +24,7 @@ from durable.reader.journal import JournalReader
 WAITING: Final = 50_000
 _IMAGES: Final = 10_000
 _DEEPEST: Final = 100
+_OCCURRENCES: Final = 1 << 63
 
 
 class Pair(NamedTuple):
@@ -88,32 +89,43 @@ class _Side:
         both = zip_longest(calls_in(self.reader, self.new), calls_in(self.reader, self.old))
         for new, old in both:
             if new is not None:
-                equal = self._equal(new, self.old)
+                equal = self._equal(new)
                 yield from [Pair(equal, new, True)] if equal is not None else self._by_position(new, is_new=True)
-            if old is not None and self._equal(old, self.new) is None:
+            if old is not None and not self._has_equal(old):
                 yield from self._by_position(old, is_new=False)
         for (_, is_new), rows in self.waiting.items():
             for row in rows:
                 yield from self._alone(row, is_new=is_new)
 
-    def _equal(self, found: Call, other: int) -> Call | None:
-        key = self._image(found.row, other)
+    def _equal(self, found: Call) -> Call | None:
+        """The same call in the old run, of one in the new."""
+        key = self._key(found, self.old)
         equal = call_by_key(self.reader, key) if key is not None else None
-        return equal if equal is not None and equal.flow_run == other else None
+        return equal if equal is not None and equal.flow_run == self.old else None
 
-    def _image(self, row: int, other: int, depth: int = 0) -> bytes | None:
+    def _has_equal(self, found: Call) -> bool:
+        """Whether the new run has the same call, of one in the old."""
+        key = self._key(found, self.new)
+        return key is not None and self.reader.rows(queries.WHERE_CALLED, key) == [(self.new,)]
+
+    def _key(self, found: Call, other: int) -> bytes | None:
         """The key of the same call in the other flow run, whether it was made there or not."""
+        scope = self.keys[other] if found.parent is None else self._image(found.parent, other, found.row, 0)
+        if scope is None or not isinstance(found.inputs, bytes) or not 0 < found.occurrence < _OCCURRENCES:
+            return None
+        return identity(scope, self._task(found.task), found.inputs, found.occurrence)
+
+    def _image(self, row: int, other: int, before: int, depth: int) -> bytes | None:
+        """The key of a caller's match. It began before its calls; in a damaged file it may not have, and this must end."""
         if row in self.images:
             return self.images[row]
         key: bytes | None = None
-        for _, task, inputs, occurrence, parent in self.reader.rows(queries.IDENTITY, row):
-            scope = self.keys[other]
-            if parent is not None:  # it began before its calls; in a damaged file it may not have, and this must end
-                scope = self._image(parent, other, depth + 1) if parent < row and depth < _DEEPEST else None
-            if scope is not None and isinstance(inputs, bytes) and 0 < occurrence < 1 << 63:
-                key = identity(scope, task, inputs, occurrence)
-        if depth:
-            self._remember(row, key)
+        if row < before and depth < _DEEPEST:
+            for task, inputs, occurrence, parent in self.reader.rows(queries.IDENTITY, row):
+                scope = self.keys[other] if parent is None else self._image(parent, other, row, depth + 1)
+                if scope is not None and isinstance(inputs, bytes) and 0 < occurrence < _OCCURRENCES:
+                    key = identity(scope, task, inputs, occurrence)
+        self._remember(row, key)
         return key
 
     def _remember(self, row: int, key: bytes | None) -> None:

@@ -102,7 +102,11 @@ class Explainer:
         if not found.executed:
             return self._not_executed(found)
         history = [Transition(0, found.first_state, found.started, found.first_process, None, None, None, None)]
-        if found.seq:
+        if found.seq == 1:
+            history.append(
+                Transition(1, found.state, found.at, found.process, found.message, found.result, None, found.size)
+            )
+        elif found.seq:
             history += transitions(self.reader, found.row)
         starts = [i for i, one in enumerate(history) if one.state in STARTS]
         executions = tuple(dict.fromkeys(self._execution(found, history[i]) for i in starts))
