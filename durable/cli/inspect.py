@@ -20,7 +20,7 @@ OUTSIDE = "outside"
     "--all", "everything", is_flag=True, help="Every run of the journal; every call of a run; whole tracebacks."
 )
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many runs of the journal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; its shape is told below.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document: schema/cli/inspect.schema.json.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the run, or the newest one, did not complete.")
 @click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 def inspect(

@@ -116,7 +116,7 @@ class _Side:
         return identity(scope, self._task(found.task), found.inputs, found.occurrence)
 
     def _image(self, row: int, other: int, before: int, depth: int) -> bytes | None:
-        """The key of a caller's match. It began before its calls; in a damaged file it may not have, and this must end."""
+        """The key of a caller's match. It began before its calls; in a damaged file it may not have: this must end."""
         if row in self.images:
             return self.images[row]
         key: bytes | None = None

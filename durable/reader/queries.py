@@ -26,7 +26,8 @@ CALLS_OF: Final = _CALL + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LI
 
 # Where a call was made, of what: enough to tell what the same call of another run is called.
 IDENTITY: Final = """
-SELECT d.key, t.inputs, t.occurrence, t.parent_id FROM task_run AS t JOIN task AS d ON d.id = t.task_id WHERE t.id = ?"""
+SELECT d.key, t.inputs, t.occurrence, t.parent_id FROM task_run AS t JOIN task AS d ON d.id = t.task_id
+WHERE t.id = ?"""
 WHERE_CALLED: Final = "SELECT flow_run_id FROM task_run WHERE key = ?"
 
 # The transitions of one task run after the first, in order.
