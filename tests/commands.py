@@ -168,7 +168,9 @@ def wrong(value, rule, path="$"):
         return [f"{path}: {value!r} is none of {rule['enum']}"]
     types = rule.get("type", [])
     types = [types] if isinstance(types, str) else types
-    if types and not any(isinstance(value, _TYPES[one]) and (one == "boolean" or not isinstance(value, bool)) for one in types):
+    if types and not any(
+        isinstance(value, _TYPES[one]) and (one == "boolean" or not isinstance(value, bool)) for one in types
+    ):
         return [f"{path}: {value!r} is no {types}"]
     if isinstance(value, list):
         return [error for i, item in enumerate(value) for error in wrong(item, rule.get("items", {}), f"{path}[{i}]")]
@@ -184,5 +186,3 @@ def wrong(value, rule, path="$"):
                 errors += wrong(item, more, f"{path}.{name}")
         return errors
     return []
-
-

@@ -54,7 +54,9 @@ def test_a_changed_argument_is_named_with_both_values(history, capsys):
     journal, ids = history
     document, found = verdicts(capsys, journal, ids[1])
     assert document["compared_with"]["id"] == ids[0]
-    assert found["extract"] == [("ran", 1, f"inputs changed: day: '2026-11-22' -> '2026-11-23' (since run {ids[0][:7]})")]
+    assert found["extract"] == [
+        ("ran", 1, f"inputs changed: day: '2026-11-22' -> '2026-11-23' (since run {ids[0][:7]})")
+    ]
     assert found["load"] == [("ran", 4, f"inputs changed: scale: 3 -> 4 (since run {ids[0][:7]})")]
 
 
@@ -82,7 +84,9 @@ def test_the_changed_helper_is_named(history, capsys):
 def test_a_new_run_of_the_same_calls_says_that_its_policy_keeps_them_to_one_run(history, capsys):
     journal, ids = history
     _, found = verdicts(capsys, journal, ids[3])
-    assert all(line[2].startswith("a new run: its policy reuses results within one run only") for line in found["outer"])
+    assert all(
+        line[2].startswith("a new run: its policy reuses results within one run only") for line in found["outer"]
+    )
 
 
 def test_one_task_run_is_explained_by_its_id_and_a_task_by_its_name(history, capsys):
@@ -140,7 +144,10 @@ def test_expiry_refreshing_digests_and_new_calls(tmp_path, capsys):
     said = {task: lines[0][2] for task, lines in found.items()}
     assert said["stale"].startswith("expired: ")
     assert "refresh" in said["fresh"]
-    assert said["secret"].endswith("only their digest is recorded (record_inputs=False)") and "changed since" in said["secret"]
+    assert (
+        said["secret"].endswith("only their digest is recorded (record_inputs=False)")
+        and "changed since" in said["secret"]
+    )
     assert re.search(r"inputs changed: data: <.*> -> <.*> \(recorded as digests\)", said["long"])
     assert said["memo"].startswith("source changed: helper")
     assert said["extra"] == f"new: run {first[:7]} made no such call"

@@ -21,10 +21,10 @@ from durable.cli.values import as_json, as_text
 from durable.codec import decode_inert
 from durable.codec.inert import size
 from durable.phrases import counted
-from durable.reader import FlowRun, JournalReader, TaskRun
+from durable.reader import FlowRun, JournalReader, TaskRun, payloads
 from durable.reader.calls import PICKLED
 from durable.reader.history import Yield, extras, yields
-from durable.reader.payloads import LONGEST, Head, head, parts, payload
+from durable.reader.payloads import Head, head, parts, payload
 
 _FORMATS: Final = ("durable", "pickle", "exception")
 Format = Literal["json", "text", "raw"]
@@ -167,10 +167,10 @@ def _value(reader: JournalReader, found: Head, run: TaskRun | FlowRun) -> Any:
             f"{reader.path}: the result of {_named(run)} is pickled ({size(found.size)}), and unpickling runs code. "
             "--format raw -o FILE gives its bytes; load them only if you trust who wrote them",
         )
-    if found.size > LONGEST:
+    if found.size > payloads.LONGEST:
         raise Stopped(
             NO_SUCH,
-            f"{reader.path}: the result of {_named(run)} is {size(found.size)} long, and up to {size(LONGEST)} is "
+            f"{reader.path}: the result of {_named(run)} is {size(found.size)} long, and up to {size(payloads.LONGEST)} is "
             "decoded. --format raw -o FILE gives its bytes",
         )
     return decode_inert(payload(reader, found))

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-# One call as it stands: what is compared of it, and nothing that is as long as its result.
+# One call as it stands: what is compared of it, and nothing that is as long as its result. durable writes no longer
+# arguments; whoever did does not get them read.
 _CALL: Final = """
-SELECT t.id, t.key, t.task_id, t.flow_run_id, t.parent_id, t.process_id, t.state, t.at, t.occurrence, t.inputs,
-       t.reason, s.seq, s.state, s.at, s.process_id, s.message, s.result_id,
+SELECT t.id, t.key, t.task_id, t.flow_run_id, t.parent_id, t.process_id, t.state, t.at, t.occurrence,
+       iif(length(t.inputs) <= 65536, t.inputs, NULL), substr(t.reason, 1, 4000),
+       s.seq, s.state, s.at, s.process_id, substr(s.message, 1, 4000), s.result_id,
        (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6)),
        (SELECT x.task_id FROM task_run_state AS x WHERE x.task_run_id = t.id AND x.task_id IS NOT NULL
         ORDER BY x.seq DESC LIMIT 1),
@@ -32,14 +34,16 @@ WHERE_CALLED: Final = "SELECT flow_run_id FROM task_run WHERE key = ?"
 
 # The transitions of one task run after the first, in order.
 TASK_STATES: Final = """
-SELECT s.seq, s.state, s.at, s.process_id, s.message, s.result_id, s.task_id, length(o.payload)
+SELECT s.seq, s.state, s.at, s.process_id, substr(s.message, 1, 4000), s.result_id, s.task_id, length(o.payload)
 FROM task_run_state AS s LEFT JOIN result AS o ON o.id = s.result_id WHERE s.task_run_id = ? ORDER BY s.seq LIMIT ?"""
 
 # What is written about one task run beside its states.
 TASK_RUN_EXTRAS: Final = """
-SELECT t.reason, t.version, t.worker, t.tags, t.process_id, t.state, t.at, t.task_id
+SELECT substr(t.reason, 1, 4000), substr(t.version, 1, 400), substr(t.worker, 1, 400), substr(t.tags, 1, 65536), t.process_id, t.state, t.at, t.task_id
 FROM task_run AS t WHERE t.id = ?"""
-SOURCE: Final = "SELECT key, source, name, function, tags, parts FROM task WHERE id = ?"
+SOURCE: Final = """
+SELECT key, source, name, function, substr(tags, 1, 65536), iif(length(parts) <= 4000000, parts, '{}')
+FROM task WHERE id = ?"""
 TASK_ROWS: Final = "SELECT id, name FROM task"
 
 YIELDS: Final = """
@@ -68,7 +72,7 @@ SELECT r.key, r.flow_id, r.parameters, r.parameters_digest, r.version, r.forked_
 FROM flow_run AS r WHERE r.id = ?"""
 PARAMETERS: Final = "SELECT parameters FROM flow_run WHERE id = ?"
 EARLIER_RUN: Final = """
-SELECT r.id FROM flow_run AS r WHERE r.id < ? AND r.flow_id = ? AND r.parent_flow_run_id IS NULL
+SELECT r.id FROM flow_run AS r WHERE r.id < ? AND +r.flow_id = ? AND r.parent_flow_run_id IS NULL
 ORDER BY r.id DESC LIMIT 1"""
 NEWEST_RUN_OF: Final = """
 SELECT r.id FROM flow_run AS r JOIN flow AS f ON f.id = r.flow_id
