@@ -1,7 +1,6 @@
 """The read commands, run in this process, and a journal that has something for each of them to tell."""
 
 import json
-import os
 import signal
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""`durable diff`: what differs is told, what is alike is not; summary and details agree; matching survives insertions."""
+"""`durable diff`: what differs is told, what is alike is not; matching survives insertions and repetitions."""
 
 import json
 import re

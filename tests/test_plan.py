@@ -241,7 +241,7 @@ def test_an_edit_is_seen_where_it_matters(module, old, new, changed):
     living, folder = module
     parts = fingerprint(living.used).parts
     (folder / "subject.py").write_text(MODULE.replace(old, new, 1))
-    before, after = {name: SAME for name in parts} | {"subject:used.COMPUTED": UNKNOWN}, compared(folder, parts)
+    before, after = dict.fromkeys(parts, SAME) | {"subject:used.COMPUTED": UNKNOWN}, compared(folder, parts)
     if changed is None:
         assert {verdict for name, verdict in after.items() if name.startswith("subject:")} == {UNKNOWN}
     else:

@@ -1,4 +1,4 @@
-"""The read commands on files that are damaged or hostile: one clear line, no traceback, no escape, no hang, no writing."""
+"""The read commands on files that are damaged or hostile: one clear line, no traceback, no escape, no writing."""
 
 import itertools
 import random
@@ -92,8 +92,10 @@ HOSTILE = [
     "UPDATE task_run SET inputs = zeroblob(3000000)",
     "UPDATE task_run SET occurrence = -1",
     "UPDATE task_run SET occurrence = 9223372036854775807",
-    "UPDATE task_run SET reason = char(27) || '[2J' || char(10) || 'x', name = char(155), worker = char(7), version = char(0)",
-    "UPDATE task SET name = char(27) || ']0;t' || char(7), tags = '[[[', parts = '{\"a\": 1, \"\\u001b\": \"\\u001b\"}'",
+    "UPDATE task_run SET reason = char(27) || '[2J' || char(10) || 'x', name = char(155)",
+    "UPDATE task_run SET worker = char(7), version = char(0)",
+    "UPDATE task SET name = char(27) || ']0;t' || char(7)",
+    'UPDATE task SET tags = \'[[[\', parts = \'{"a": 1, "\\u001b": "\\u001b"}\'',
     "UPDATE task SET parts = '[1]', tags = '5'",
     "UPDATE task SET parts = '" + "[" * 50_000 + "'",
     "UPDATE task SET function = '../../../etc/passwd:x', parts = '{\"../../../etc/passwd:x\": \"0\"}'",

@@ -39,12 +39,12 @@ FROM task_run_state AS s LEFT JOIN result AS o ON o.id = s.result_id WHERE s.tas
 
 # What is written about one task run beside its states.
 TASK_RUN_EXTRAS: Final = """
-SELECT substr(t.reason, 1, 4000), substr(t.version, 1, 400), substr(t.worker, 1, 400), substr(t.tags, 1, 65536), t.process_id, t.state, t.at, t.task_id
+SELECT substr(t.reason, 1, 4000), substr(t.version, 1, 400), substr(t.worker, 1, 400), substr(t.tags, 1, 65536),
+       t.process_id, t.state, t.at, t.task_id
 FROM task_run AS t WHERE t.id = ?"""
 SOURCE: Final = """
 SELECT key, source, name, function, substr(tags, 1, 65536), iif(length(parts) <= 4000000, parts, '{}')
 FROM task WHERE id = ?"""
-TASK_ROWS: Final = "SELECT id, name FROM task"
 
 YIELDS: Final = """
 SELECT y.number, y.at, y.process_id, y.result_id, length(o.payload)
