@@ -1,5 +1,6 @@
 """docs/sql.md: every query runs as it stands, in sqlite3, in Python and in sqlite-utils, and reads the views alone."""
 
+import json
 import re
 import shutil
 import sqlite3
@@ -67,3 +68,13 @@ def test_the_queries_of_one_run_do_not_scan_the_others(journal):
     plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {text}")]
     db.close()
     assert any("task_run_by_flow_run" in step for step in plan) and "SCAN t" not in plan, plan
+
+
+@pytest.mark.parametrize("view", sorted(COLUMNS))
+def test_datasette_serves_every_view_as_it_is(journal, view):
+    program = shutil.which("datasette")
+    if program is None:
+        pytest.skip("no datasette here")
+    command = [program, str(journal), "--get", f"/runs/{view}.json?_shape=array&_size=2"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert [set(row) for row in json.loads(told)] == [set(COLUMNS[view].split())] * len(json.loads(told))

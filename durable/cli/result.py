@@ -170,8 +170,8 @@ def _value(reader: JournalReader, found: Head, run: TaskRun | FlowRun) -> Any:
     if found.size > payloads.LONGEST:
         raise Stopped(
             NO_SUCH,
-            f"{reader.path}: the result of {_named(run)} is {size(found.size)} long, and {size(payloads.LONGEST)} is the "
-            "most that is decoded. --format raw -o FILE gives its bytes",
+            f"{reader.path}: the result of {_named(run)} is {size(found.size)} long, and {size(payloads.LONGEST)} is "
+            "the most that is decoded. --format raw -o FILE gives its bytes",
         )
     return decode_inert(payload(reader, found))
 

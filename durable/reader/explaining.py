@@ -34,7 +34,7 @@ CACHED: Final = "cached"
 NOT_RUN: Final = "did not run"
 
 _RUNNING: Final = 5
-_SAID: Final = "cut off"  # how the engine begins the reason of a run whose process died
+_SAID: Final = ("cut off", "interrupted")  # how the engine begins the reason of a run that a process left behind
 
 When = Callable[[int], str]
 Checkpoint = Callable[[Call], bool]
