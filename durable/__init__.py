@@ -5,6 +5,7 @@ command again. ``durable inspect runs.db`` shows what happened.
 """
 
 from durable import runtime
+from durable.annotations import allow_failure, quote, unmapped
 from durable.codec import register
 from durable.errors import (
     CodecError,
@@ -13,30 +14,37 @@ from durable.errors import (
     DurableError,
     FlowRunInProgress,
     FlowRunTimeoutError,
+    GeneratorDiverged,
     InvalidTransition,
     JournalBusy,
     JournalError,
     JournalFailed,
     JournalNotFound,
     JournalNotWritable,
+    MappingError,
     MissingContextError,
     NewerJournal,
     NotAJournal,
     NothingToResume,
     NotSerializable,
     ParameterBindError,
+    ParameterTypeError,
+    RunFailed,
+    SubmittedTaskFailed,
     TaskFailed,
     TaskInterrupted,
     TaskRunTimeoutError,
     TerminationSignal,
+    UnfinishedRun,
     Unhashable,
     UnresolvedClass,
     UnsupportedFilesystem,
 )
 from durable.flows import Flow, flow
+from durable.futures import Future
 from durable.journal import close_journals
 from durable.output import get_run_logger
-from durable.settings import configure
+from durable.settings import configure, temporary_settings
 from durable.states import State, StateType
 from durable.tagging import tags
 from durable.tasks import Task, task
@@ -50,35 +58,46 @@ __all__ = [
     "Flow",
     "FlowRunInProgress",
     "FlowRunTimeoutError",
+    "Future",
+    "GeneratorDiverged",
     "InvalidTransition",
     "JournalBusy",
     "JournalError",
     "JournalFailed",
     "JournalNotFound",
     "JournalNotWritable",
+    "MappingError",
     "MissingContextError",
     "NewerJournal",
     "NotAJournal",
     "NotSerializable",
     "NothingToResume",
     "ParameterBindError",
+    "ParameterTypeError",
+    "RunFailed",
     "State",
     "StateType",
+    "SubmittedTaskFailed",
     "Task",
     "TaskFailed",
     "TaskInterrupted",
     "TaskRunTimeoutError",
     "TerminationSignal",
+    "UnfinishedRun",
     "Unhashable",
     "UnresolvedClass",
     "UnsupportedFilesystem",
     "__version__",
+    "allow_failure",
     "close_journals",
     "configure",
     "flow",
     "get_run_logger",
+    "quote",
     "register",
     "runtime",
     "tags",
     "task",
+    "temporary_settings",
+    "unmapped",
 ]

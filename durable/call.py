@@ -1,9 +1,10 @@
 """The life of one task call, as a passive object.
 
 Contract with its driver. A driver (see `durable.drivers`) runs the user's function and waits; a `Call` decides and
-composes what is recorded, and does neither. The driver calls `replay` once; then, until `done`, `started` and either
-`returned` or `caught` and `raised`, each followed by committing the entry it returned, if any, and then by the hooks
-that `due` holds. `enter` and `leave` enclose the body.
+composes what is recorded, and does neither. If the call is `gated`, the driver first waits for what `awaited` gives and
+then while `locked`. It calls `replay` once; then, until `done`, `started` and either `returned` or `caught` and
+`raised`, each followed by committing the entry it returned, if any, and then by the hooks that `due` holds. `enter` and
+`leave` enclose the body.
 When `raised` leaves `propagates` set, the driver re-raises the exception it holds; when not `done`, it waits `delay`
 seconds and goes round. `outcome` gives the end. `close` is called last, whatever happened.
 
@@ -16,46 +17,77 @@ Rules:
 3. An error of durable's own is no failure of the task: it is recorded if it can be, never retried.
 4. Being interrupted (KeyboardInterrupt, SystemExit, cancellation) is a crash, not a failure: never retried here, and
    run again by a resume.
+5. A call that waits for others is identified by which they are when it is made, and by their values besides once they
+   are there. If one of them did not complete, the call is recorded as NotReady and its body never begins.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+
+from xxhash import xxh3_128_digest
 
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import TaskDefinition
-from durable.errors import NotSerializable, TaskRunTimeoutError
+from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
-from durable.logs import task_log
+from durable.logs import at, task_log
 from durable.outcomes import (
     message_of,
     of_exception,
     of_value,
 )
-from durable.recall import Asked, recall, recorded_source
-from durable.runs import FlowRun, Scope
+from durable.ownership import SidecarLock
+from durable.recall import Asked, Known, cache_key, recall, recorded_source
+from durable.runs import FlowRun, Scope, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
+    CANCELLED,
     COMPLETED,
     CRASHED,
     FAILED,
+    NOT_READY,
     RETRYING,
     RUNNING,
     StateKind,
     check_transition,
 )
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
+_DIED = "Its process died while it ran; found when the run was resumed."
 
 
 class Call(Execution, Scope):
-    """One call of a task; also the scope of the calls its body makes. Attributes as in `Execution`."""
+    """One call of a task; also the scope of the calls its body makes. Attributes as in `Execution`, and:
 
-    __slots__ = (*SLOTS, "_begun", "_cache_key", "_inputs", "_name", "_occurrence", "_parent", "_record", "_unhashable")
+    needs: what it waits for; None where its arguments are handed on as they are.
+    worker: what executes it, if a task runner does.
+    """
+
+    __slots__ = (
+        *SLOTS,
+        "_begun",
+        "_cache_key",
+        "_guard",
+        "_inputs",
+        "_name",
+        "_occurrence",
+        "_parent",
+        "_reason",
+        "_record",
+        "_unhashable",
+        "_unready",
+        "called_off",
+        "gated",
+        "needs",
+        "worker",
+    )
 
     late = TaskRunTimeoutError
     noun = "Task run"
@@ -71,8 +103,9 @@ class Call(Execution, Scope):
         journal: Journal,
         *,
         return_state: bool = False,
+        wait_for: Sequence[Need] = (),
     ) -> None:
-        self._inputs, self._unhashable = definition.identity_inputs(args, kwargs)
+        self._inputs, self._unhashable, self.needs = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
         if not definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
@@ -81,36 +114,112 @@ class Call(Execution, Scope):
         self.mark = parent.mark
         log_prints = definition.options.log_prints
         self.log_prints = parent.log_prints if log_prints is None else log_prints
+        if wait_for:
+            self.needs = (*(self.needs or ()), *wait_for)
+        self.gated = self.needs is not None or definition.is_serializable
+        self.called_off = False
+        self.worker: str | None = None
         self._parent = parent
         self._name: str | None = None
         self._record: TaskRecord | None = None
         self._begun: Entry | None = None
         self._cache_key: bytes | None = None
+        self._reason: str | None = None
+        self._guard: SidecarLock | None = None
+        self._unready: Entry | None = None
 
     # What a driver calls, in this order.
 
+    def awaited(self) -> list[Any]:
+        """The futures among its arguments that have not ended."""
+        return awaited(self.needs or ())
+
+    def locked(self) -> bool:
+        """Whether another call computes the same memo now. Takes its place if not; to be asked until it says no."""
+        if self._guard is None:
+            self._resolve()
+            if self.done or not self.definition.is_serializable:
+                return False
+            self._cache_key = cache_key(self._asked())
+            if self._cache_key is None:
+                return False
+            self._guard = SidecarLock(self.journal.path, f"memo-{self._cache_key.hex()}")
+        return not self._guard.acquire(0)
+
     def replay(self) -> Entry | None:
         """Look for a recorded outcome; sets `done` if there is one to give."""
-        parent, policy = self._parent, self.definition.policy
-        if not (parent.has_history or policy.is_memo or policy.extras):
+        if self.done:  # not ready
+            return self._unready
+        definition = self.definition
+        if not (self._parent.has_history or definition.looks_up):
             return None
-        known = recall(Asked(self.definition, parent, self.key, self._inputs, self._unhashable, self._context))
-        self._cache_key = known.cache_key
+        asked = self._asked()
+        if definition.looks_up and self._guard is None:
+            self._cache_key = cache_key(asked)
+        known = recall(asked, self._cache_key)
+        self._reason = known.reason
         if known.record is not None:
-            self._record, self.row, self.kind, self._seq = (
-                known.record,
-                known.record.id,
-                known.record.state,
-                known.record.seq,
-            )
-            self.has_history = True
+            self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
         if known.ended:
-            self.done, self._value, self.error = True, known.value, known.error
-            if known.record is not None:
-                self.at, self.message = known.record.at, known.record.message or ""
-            if known.cached is not None:
-                return self._is_cached(known.cached)
+            return self._take_end(known)
+        return None
+
+    def _take_record(self, record: TaskRecord) -> None:
+        self._record, self.row, self.kind, self._seq = record, record.id, record.state, record.seq
+        self.has_history = True
+
+    def _take_end(self, known: Known) -> Entry | None:
+        """The recorded outcome is this call's."""
+        self.done, self._value, self.error = True, known.value, known.error
+        if known.record is not None:
+            self.at, self.message = known.record.at, known.record.message or ""
+        return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
+
+    def _asked(self) -> Asked:
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context)
+
+    def _resolve(self) -> None:
+        """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
+        if self.needs is None:
+            return
+        failed = not_ready(self.needs)
+        if failed:
+            self._unready = self._is_not_ready(failed)
+            return
+        before = self._inputs
+        self.args = tuple(map(resolved, self.args))
+        self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
+        self._inputs, self._unhashable, _ = self.definition.identity_inputs(self.args, self.kwargs)
+        if not self.definition.options.record_inputs:
+            self._inputs = canonical_digest_abridged(self._inputs)
+        if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:
+            self.key = xxh3_128_digest(self.key + self._inputs)
+
+    def _is_not_ready(self, failed: list[Need]) -> Entry | None:
+        told = []
+        for need in failed:
+            state = need.state()
+            name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
+            told.append(f"its upstream {name} (in {need.argument}) ended {state}")
+        reason = "; ".join(told)
+        self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
+        cause = failed[0].state().data
+        self.error.__cause__ = cause if isinstance(cause, BaseException) else None
+        self.done, self.message = True, reason
+        record = self._parent.recorded(self.key)
+        if record is None:
+            return self._ends_at_once(NOT_READY, message=reason)
+        self._take_record(record)
+        self.at = record.at
+        return None
+
+    def cancelled(self) -> Entry | None:
+        """It is called off before its body began."""
+        self.done, self.message = True, "Cancelled before it began."
+        if self._parent.recorded(self.key) is None:
+            return self._ends_at_once(CANCELLED, message=self.message)
+        self.kind = CANCELLED
         return None
 
     def started(self) -> Entry | None:
@@ -121,15 +230,21 @@ class Call(Execution, Scope):
             return self._begins_again()
         if self._record is None:
             self.kind = RUNNING
-            self._begun = self.journal.task_run_begins(self._place(), RUNNING)
+            place = self._place()
+            if task_log.isEnabledFor(10):
+                tell_start(self, self._parent, created=True, submitted=self.worker is not None)
+            self._begun = self.journal.task_run_begins(place, RUNNING)
             self.at = self._begun.at
             return self._begun
+        if self.definition.options.run_name is not None:
+            self._name = self.journal.task_run_name(self._record.id)
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=False, submitted=self.worker is not None)
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
-        if self._record.state in _IN_FLIGHT:
-            died = "Its process died while it ran; found when the run was resumed."
-            return self._enters((CRASHED, died), (RUNNING, None), source=source)
-        return self._enters((RUNNING, None), source=source)
+        if self.kind in _IN_FLIGHT:
+            return self._enters((CRASHED, _DIED), (RUNNING, self._reason), source=source)
+        return self._enters((RUNNING, self._reason), source=source)
 
     def enter(self) -> None:
         """The body begins: calls made from here on are made in this task run."""
@@ -157,7 +272,9 @@ class Call(Execution, Scope):
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
-        self.args, self.kwargs = (), {}
+        self.args, self.kwargs, self.needs = (), {}, None
+        if self._guard is not None:
+            self._guard.release()
 
     # How it goes on.
 
@@ -185,6 +302,7 @@ class Call(Execution, Scope):
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self.definition.tags | self._tags,
+            task_version=self.definition.version,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
@@ -199,6 +317,11 @@ class Call(Execution, Scope):
         """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
         return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
 
+    @property
+    def callee(self) -> str | None:
+        """The task's name."""
+        return self.definition.name
+
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
         self._name = label.name
@@ -210,12 +333,31 @@ class Call(Execution, Scope):
             self._occurrence,
             self._inputs,
             label,
+            self._reason,
+            self.worker,
+            self._upstream(),
         )
 
-    def _is_cached(self, result_id: int) -> Entry:
-        self.kind = CACHED
-        entry = self.journal.task_run_ends_at_once(self._place(), CACHED, result_id=result_id)
+    def _upstream(self) -> tuple[tuple[bytes, str], ...]:
+        """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
+        found = []
+        for need in self.needs or ():
+            run_id = need.state().run_id
+            if run_id is not None:
+                found.append((bytes.fromhex(run_id), need.argument))
+        live = yielding.get()
+        if live:
+            values = self.definition.parameters_of(self.args, self.kwargs)
+            found += [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
+        return tuple(found)
+
+    def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:
+        self.kind, self._seq = kind, 1
+        entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
         self.at = entry.at
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=True, submitted=None)
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _retrying(self) -> None:
@@ -223,15 +365,12 @@ class Call(Execution, Scope):
         assert self._failure is not None  # noqa: S101 - there was one
         self.mark = self._failure.rowid
         self.has_history = True
-        if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{self.definition.options.retries.count}"
-            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
         if task_log.isEnabledFor(10):
-            task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _enters(
@@ -253,5 +392,5 @@ class Call(Execution, Scope):
         self.at = entry.at
         return entry
 
-    def _log_fields(self) -> dict[str, str | None]:
-        return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        task_log.log(level, message, *args, extra=at(self))

@@ -1,18 +1,24 @@
 """The loops that run a user's function and wait: one for each kind of function, and no policy in any of them.
 
-What to do is decided by the call they drive (`durable.call.Call`, `durable.flowcall.FlowCall`), whose docstring states
-the contract. The exception of a final failure is re-raised by a bare ``raise``, so that no frame of ours is added to
-it.
+What to do is decided by the call they drive (`durable.call.Call`, `durable.flowcall.FlowCall` and, for generators,
+`durable.generation.GeneratorCall`), whose docstrings state the contract. The exception of a final failure is re-raised
+by a bare ``raise``, so that no frame of ours is added to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Generator, Iterator
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, ClassVar, Final, Protocol
 
 from durable.callbacks import settle
 from durable.clock import clock
 from durable.journal import Entry, Journal
+from durable.states import State
+from durable.upstream import Upstream
+
+_LOCK_POLL: Final = 0.02  # seconds between two looks at a lock that another call holds
+_NO_VALUES: Final = (GeneratorType, AsyncGeneratorType, State, Upstream)  # what a returned value may stand for
 
 
 class Driven(Protocol):
@@ -21,15 +27,21 @@ class Driven(Protocol):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     done: bool
+    gated: bool
     propagates: bool
     delay: float
     journal: Journal
+    is_flow: ClassVar[bool]
 
     @property
     def definition(self) -> Any: ...  # noqa: D102
+    def awaited(self) -> list[Any]: ...  # noqa: D102
+    def locked(self) -> bool: ...  # noqa: D102
     def replay(self) -> Entry | None: ...  # noqa: D102
     def started(self) -> Entry | None: ...  # noqa: D102
     def enter(self) -> None: ...  # noqa: D102
+    def runner(self) -> Any: ...  # noqa: D102
+    def settled(self, value: Any) -> Any: ...  # noqa: D102
     def leave(self) -> None: ...  # noqa: D102
     def returned(self, value: Any) -> Entry | None: ...  # noqa: D102
     def caught(self, error: BaseException) -> Any: ...  # noqa: D102
@@ -39,10 +51,26 @@ class Driven(Protocol):
     def close(self) -> None: ...  # noqa: D102
 
 
+class DrivenGenerator(Driven, Protocol):
+    """What a driver needs of a call of a generator."""
+
+    value: Any
+    deliver: bool
+
+    def serve(self) -> bool: ...  # noqa: D102
+    def answer(self) -> tuple[Any, BaseException | None]: ...  # noqa: D102
+    def yielded(self, value: Any) -> Entry | None: ...  # noqa: D102
+    def sent(self, value: Any) -> None: ...  # noqa: D102
+    def threw(self, error: BaseException) -> None: ...  # noqa: D102
+    def closed(self) -> Entry | None: ...  # noqa: D102
+
+
 def drive(call: Driven) -> Any:
     """Drive a call of a plain function on this thread."""
     commit, hooked = call.journal.commit, call.definition.options.hooks.any
     try:
+        if call.gated:
+            _pass(call)
         if (entry := call.replay()) is not None:
             commit(entry)
             if call.done and hooked:
@@ -55,11 +83,14 @@ def drive(call: Driven) -> Any:
             try:
                 call.enter()
                 value = call.definition.fn(*call.args, **call.kwargs)
+                if call.is_flow or isinstance(value, _NO_VALUES):
+                    value = _settled(call, value)
                 call.leave()
             except BaseException as error:
+                if call.is_flow:
+                    _stop(call, error)
                 call.leave()
-                retry = call.caught(error)
-                if (entry := call.raised(retry if isinstance(retry, bool) else bool(settle(retry)))) is not None:
+                if (entry := call.raised(_answer(call.caught(error)))) is not None:
                     commit(entry)
                     if hooked:
                         _tell(call)
@@ -77,6 +108,112 @@ def drive(call: Driven) -> Any:
         call.close()
 
 
+def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
+    """Drive a call of a generator function on this thread; a generator of what it yields."""
+    commit, hooked = call.journal.commit, call.definition.options.hooks.any
+    iterator: Any = None
+    try:
+        if call.gated:
+            _pass(call)
+        if (entry := call.replay()) is not None:
+            commit(entry)
+            if hooked:
+                _tell(call)
+        while True:
+            while not (call.done or call.serve() or call.done):
+                if iterator is None:
+                    if (entry := call.started()) is not None:
+                        commit(entry)
+                    if hooked:
+                        _tell(call)
+                try:
+                    call.enter()
+                    if iterator is None:
+                        iterator = call.definition.fn(*call.args, **call.kwargs)
+                    given, thrown = call.answer()
+                    value = iterator.send(given) if thrown is None else iterator.throw(thrown)
+                    entry = call.yielded(value)
+                    call.leave()
+                except StopIteration as stop:
+                    call.leave()
+                    entry = call.returned(stop.value)
+                except BaseException as error:
+                    call.leave()
+                    iterator = None
+                    if (entry := call.raised(_answer(call.caught(error)))) is not None:
+                        commit(entry)
+                        if hooked:
+                            _tell(call)
+                    if call.propagates:
+                        raise
+                    if not call.done and call.delay:
+                        clock().sleep(call.delay)
+                    continue
+                if entry is not None:
+                    commit(entry)
+                    if hooked and not call.deliver:
+                        _tell(call)
+                if call.deliver:
+                    break
+            if call.done:
+                return call.outcome()
+            try:
+                call.sent((yield call.value))
+            except GeneratorExit:
+                if (entry := _close(call, iterator)) is not None:
+                    commit(entry)
+                    if hooked:
+                        _tell(call)
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever its consumer throws is the generator's
+                call.threw(error)
+    finally:
+        call.close()
+
+
+def _close(call: DrivenGenerator, iterator: Any) -> Entry | None:
+    try:
+        call.enter()
+        if iterator is not None:
+            iterator.close()
+        call.leave()
+    except BaseException as error:
+        call.leave()
+        call.caught(error)
+        if (entry := call.raised(False)) is not None:
+            call.journal.commit(entry)
+        raise
+    return call.closed()
+
+
+def _pass(call: Driven) -> None:
+    """Wait for what a call needs, and for its turn."""
+    for upstream in call.awaited():
+        upstream.wait()
+    while call.locked():
+        clock().sleep(_LOCK_POLL)
+
+
+def _settled(call: Driven, value: Any) -> Any:
+    """What a body's return value stands for, once all it submitted has ended."""
+    if isinstance(value, GeneratorType):
+        value = list(value)  # a generator cannot be recorded, what it gives can; as in Prefect
+    if (runner := call.runner()) is not None:
+        runner.join()
+    if isinstance(value, Upstream):
+        value.wait()
+    return call.settled(value)
+
+
+def _stop(call: Driven, error: BaseException) -> None:
+    if (runner := call.runner()) is not None:
+        runner.stop(error)
+
+
+def _answer(retry: Any) -> bool:
+    return retry if isinstance(retry, bool) else bool(settle(retry))
+
+
 def _tell(call: Driven) -> None:
     for awaitable in call.due():
         settle(awaitable)
@@ -88,6 +225,8 @@ async def drive_async(call: Driven) -> Any:
 
     loop, commit_soon, hooked = get_running_loop(), call.journal.commit_soon, call.definition.options.hooks.any
     try:
+        if call.gated:
+            await _pass_async(call)
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
             if call.done and hooked:
@@ -100,11 +239,14 @@ async def drive_async(call: Driven) -> Any:
             try:
                 call.enter()
                 value = await call.definition.fn(*call.args, **call.kwargs)
+                if call.is_flow or isinstance(value, _NO_VALUES):
+                    value = await _settled_async(call, value)
                 call.leave()
             except BaseException as error:
+                if call.is_flow:
+                    await _stop_async(call, error)
                 call.leave()
-                retry = call.caught(error)
-                if (entry := call.raised(retry if isinstance(retry, bool) else bool(await retry))) is not None:
+                if (entry := call.raised(await _answer_async(call.caught(error)))) is not None:
                     # Not awaited: a cancelled coroutine may not get another turn.
                     call.journal.commit(entry)
                     if hooked:
@@ -121,6 +263,115 @@ async def drive_async(call: Driven) -> Any:
         return call.outcome()
     finally:
         call.close()
+
+
+async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
+    """Drive a call of an async generator function on the running event loop; an async generator of what it yields."""
+    from asyncio import get_running_loop  # as above
+
+    loop, commit_soon, hooked = get_running_loop(), call.journal.commit_soon, call.definition.options.hooks.any
+    iterator: Any = None
+    try:
+        if call.gated:
+            await _pass_async(call)
+        if (entry := call.replay()) is not None:
+            await commit_soon(entry, loop)
+            if hooked:
+                await _tell_async(call)
+        while True:
+            while not (call.done or call.serve() or call.done):
+                if iterator is None:
+                    if (entry := call.started()) is not None:
+                        await commit_soon(entry, loop)
+                    if hooked:
+                        await _tell_async(call)
+                try:
+                    call.enter()
+                    if iterator is None:
+                        iterator = call.definition.fn(*call.args, **call.kwargs)
+                    given, thrown = call.answer()
+                    value = await (iterator.asend(given) if thrown is None else iterator.athrow(thrown))
+                    entry = call.yielded(value)
+                    call.leave()
+                except StopAsyncIteration:
+                    call.leave()
+                    entry = call.returned(None)
+                except BaseException as error:
+                    call.leave()
+                    iterator = None
+                    if (entry := call.raised(await _answer_async(call.caught(error)))) is not None:
+                        call.journal.commit(entry)  # not awaited, as above
+                        if hooked:
+                            await _tell_async(call)
+                    if call.propagates:
+                        raise
+                    if not call.done and call.delay:
+                        await clock().sleep_async(call.delay)
+                    continue
+                if entry is not None:
+                    await commit_soon(entry, loop)
+                    if hooked and not call.deliver:
+                        await _tell_async(call)
+                if call.deliver:
+                    break
+            if call.done:
+                call.outcome()
+                return
+            try:
+                call.sent((yield call.value))
+            except GeneratorExit:
+                if (entry := await _close_async(call, iterator)) is not None:
+                    call.journal.commit(entry)
+                    if hooked:
+                        await _tell_async(call)
+                raise
+            except BaseException as error:  # noqa: BLE001 - whatever its consumer throws is the generator's
+                call.threw(error)
+    finally:
+        call.close()
+
+
+async def _close_async(call: DrivenGenerator, iterator: Any) -> Entry | None:
+    try:
+        call.enter()
+        if iterator is not None:
+            await iterator.aclose()
+        call.leave()
+    except BaseException as error:
+        call.leave()
+        call.caught(error)
+        if (entry := call.raised(False)) is not None:
+            call.journal.commit(entry)
+        raise
+    return call.closed()
+
+
+async def _pass_async(call: Driven) -> None:
+    for upstream in call.awaited():
+        await upstream.settled()
+    while call.locked():
+        await clock().sleep_async(_LOCK_POLL)
+
+
+async def _settled_async(call: Driven, value: Any) -> Any:
+    if isinstance(value, GeneratorType):
+        value = list(value)
+    elif isinstance(value, AsyncGeneratorType):
+        value = [each async for each in value]
+    if (runner := call.runner()) is not None:
+        await runner.join_async()
+    if isinstance(value, Upstream):
+        await value.settled()
+    return call.settled(value)
+
+
+async def _stop_async(call: Driven, error: BaseException) -> None:
+    if (runner := call.runner()) is not None:
+        await runner.stop_async(error)
+
+
+async def _answer_async(retry: Any) -> bool:
+    return retry if isinstance(retry, bool) else bool(await retry)
 
 
 async def _tell_async(call: Driven) -> None:

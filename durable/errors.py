@@ -5,6 +5,7 @@
     DurableError                     anything durable itself has to say
     ├── ConfigurationError           an option or setting that cannot be meant (also a ValueError)
     ├── ParameterBindError           arguments that do not fit the function (also a TypeError)
+    ├── ParameterTypeError           an argument that is not what a flow's annotation says (also a TypeError)
     ├── InvalidTransition            a state that may not follow another: a bug in durable
     ├── CodecError
     │   ├── NotSerializable          a value the journal could not give back exactly (also a TypeError)
@@ -25,7 +26,12 @@
     ├── MissingContextError          needs a flow run or a task run around it (also a RuntimeError)
     ├── TaskRunTimeoutError          a task ran longer than its timeout_seconds (also a TimeoutError)
     ├── FlowRunTimeoutError          a flow ran longer than its timeout_seconds (also a TimeoutError)
-    └── TaskFailed                   stands in for a recorded exception that cannot be rebuilt
+    ├── GeneratorDiverged            a restarted generator does not yield what it had yielded before
+    ├── MappingError                 ``.map`` was given nothing to map over, or unequal lengths (also a ValueError)
+    └── RunFailed                    a run of the user's did not complete
+        ├── TaskFailed               stands in for a recorded exception that cannot be rebuilt
+        ├── UnfinishedRun            there is no result, because what it needed did not complete
+        └── SubmittedTaskFailed      submitted task runs failed and nobody asked for their results
 
     TerminationSignal                SIGTERM, raised in the flow so that it can record why it stops (a SystemExit)
 
@@ -52,6 +58,35 @@ class ConfigurationError(DurableError, ValueError):
 
 class ParameterBindError(DurableError, TypeError):
     """Arguments that do not fit the function's signature. Raised when the call is made, before anything is recorded."""
+
+
+class ParameterTypeError(DurableError, TypeError):
+    """A flow's argument that is not what its annotation says, nor can be made so. Raised before a run exists.
+
+    The value is never told, because it may be a secret.
+
+    Args:
+        function: the flow's function, with its file and line.
+        parameter: the parameter's name, and the place inside the value: ``days[3]``.
+        type_name: what was found there, as ``module.QualName``.
+        expected: the annotation of that place.
+        detail: what else is known of it, as a clause; may be empty.
+    """
+
+    def __init__(self, function: str, parameter: str, type_name: str, expected: str, detail: str = "") -> None:
+        super().__init__(function, parameter, type_name, expected, detail)
+        self.function = function
+        self.parameter = parameter
+        self.type_name = type_name
+        self.expected = expected
+        self.detail = detail
+
+    def __str__(self) -> str:
+        found = f"{self.type_name} ({self.detail})" if self.detail else self.type_name
+        return (
+            f"{self.function}: parameter {self.parameter}: expected {self.expected}, found {found}. Nothing was run. "
+            "Pass what fits, or change the annotation; validate_parameters=False leaves arguments alone."
+        )
 
 
 class InvalidTransition(DurableError):
@@ -227,7 +262,80 @@ class FlowRunTimeoutError(DurableError, TimeoutError):
     """A flow's body ran longer than its ``timeout_seconds``. Its run is ``TimedOut``; retries go on after it."""
 
 
-class TaskFailed(DurableError):
+class GeneratorDiverged(DurableError):
+    """A generator task was restarted to continue where it was, and does not yield what is on record.
+
+    Args:
+        task_name: the task's name.
+        run_id: the task run's id.
+        number: which value differs (1 for the first).
+        found: what was found instead.
+    """
+
+    def __init__(self, task_name: str, run_id: str, number: int, found: str) -> None:
+        super().__init__(task_name, run_id, number, found)
+        self.task_name = task_name
+        self.run_id = run_id
+        self.number = number
+        self.found = found
+
+    def __str__(self) -> str:
+        return (
+            f"generator task {self.task_name} (task run {self.run_id[:7]}) was restarted to continue after what its "
+            f"consumer already has, and {self.found} where value {self.number} is on record. A generator task must "
+            "yield the same values again: yield in a fixed order, and leave what changes to tasks it calls. To begin "
+            "anew instead, start a new flow run (DURABLE_RESUME=never)"
+        )
+
+
+class MappingError(DurableError, ValueError):
+    """``.map`` was given no iterable to map over, or iterables of unequal length. Wrap constants in `unmapped`."""
+
+
+class RunFailed(DurableError):
+    """A run of the user's own did not complete, as told by durable. Catch one of the subclasses."""
+
+
+class UnfinishedRun(RunFailed):
+    """A run has no result because it did not run to an end: what it needed failed, or it has not ended yet.
+
+    Args:
+        name: what did not run.
+        reason: why, naming the runs it waited for.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.name} has no result: {self.reason}"
+
+
+class SubmittedTaskFailed(RunFailed):
+    """Task runs that were submitted have failed, and the flow ended without asking for their results.
+
+    Ask for them (``future.result()``), or handle their failure (``future.state``,
+    ``future.result(raise_on_failure=False)``). The first failure is the ``__cause__``.
+
+    Args:
+        count: how many failed.
+        first: the name of the first, and its exception as text.
+    """
+
+    def __init__(self, count: int, first: str) -> None:
+        super().__init__(count, first)
+        self.count = count
+        self.first = first
+
+    def __str__(self) -> str:
+        runs = "a submitted task run" if self.count == 1 else f"{self.count} submitted task runs"
+        which = "" if self.count == 1 else "the first: "
+        return f"{runs} failed and nobody asked for the result; {which}{self.first}"
+
+
+class TaskFailed(RunFailed):
     """Stands in for a recorded exception whose class this process cannot rebuild.
 
     Args:

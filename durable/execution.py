@@ -11,19 +11,21 @@ import json
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
+from logging import ERROR, WARNING
 from typing import Any, ClassVar, Final
 
 from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
 from durable.errors import JournalError
 from durable.journal import Entry, Journal, Label, Outcome
-from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
+from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, repr_of, without_engine
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import AWAITING_RETRY, CRASHED, RETRYING, State, StateKind
+from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, State, StateKind
 from durable.tagging import current_tags
 from durable.timeouts import Limit
+from durable.upstream import Upstream
 
 SLOTS: Final = (
     "_failure",
@@ -69,6 +71,9 @@ class Execution:
 
     late: ClassVar[type[Exception]]
     noun: ClassVar[str]
+    is_flow: ClassVar[bool] = False
+    gated: bool = False  # it waits for others, or for its turn, before it begins
+    called_off: bool = False  # somebody cancelled it
 
     args: tuple[Any, ...]
     at: int
@@ -137,20 +142,47 @@ class Execution:
         """The next attempt follows the failure that was just recorded."""
         raise NotImplementedError
 
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        """Log what occurs in the run."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The call has ended."""
+        raise NotImplementedError
+
     # What a driver calls.
+
+    def awaited(self) -> list[Upstream]:
+        """The futures among its arguments that have not ended."""
+        return []
+
+    def locked(self) -> bool:
+        """Whether another call has its turn. Takes its place if not; to be asked until it says no."""
+        return False
+
+    def runner(self) -> Any:
+        """What executes the task runs that its body submits, if it has submitted any."""
+        return None
+
+    def settled(self, value: Any) -> Any:
+        """What a returned value stands for: a state or future for its value; a failed one raises its failure."""
+        state = value.ended() if isinstance(value, Upstream) else value
+        return state.result() if isinstance(state, State) else state
 
     def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
         """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
-        maker, extra = self.definition.options.run_name, self._tags - own_tags
-        if maker is None and not extra:
+        maker, extra, version = self.definition.options.run_name, self._tags - own_tags, self.definition.version
+        if maker is None and not extra and version is None:
             return NO_LABEL
-        token = current.set(scope)
-        try:
-            parameters = self.definition.parameters_of(self.args, self.kwargs)
-            name = None if maker is None else rendered(self.definition.where, maker, parameters)
-        finally:
-            current.reset(token)
-        return Label(name, json.dumps(sorted(extra)) if extra else None)
+        name: str | None = None
+        if maker is not None:
+            token = current.set(scope)
+            try:
+                parameters = self.definition.parameters_of(self.args, self.kwargs)
+                name = rendered(self.definition.where, maker, parameters)
+            finally:
+                current.reset(token)
+        return Label(name, json.dumps(sorted(extra)) if extra else None, version)
 
     def _enter(self, scope: Scope) -> None:
         """The body begins: calls made from here on are made in `scope`, and its time is counted."""
@@ -158,10 +190,15 @@ class Execution:
         if scope.log_prints:
             self._printing = True
             printing.begin()
-        seconds = self.definition.options.timeout
+        seconds = self._budget()
         if seconds is not None:
-            self._limit = Limit(seconds)
+            self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async)
+
+    def _budget(self) -> float | None:
+        """How long the body may run from now on, in seconds."""
+        timeout: float | None = self.definition.options.timeout
+        return timeout
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -193,7 +230,7 @@ class Execution:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
         if self._limit is None or not self._limit.ended(error):
             return error
-        late = self.late(f"{self.noun} exceeded timeout of {self._limit.seconds} second(s)")
+        late = self.late(f"{self.noun} exceeded timeout of {self.definition.options.timeout} second(s)")
         return late.with_traceback(error.__traceback__)
 
     def raised(self, retry: bool) -> Entry | None:  # noqa: FBT001 - the answer of `caught`
@@ -205,19 +242,28 @@ class Execution:
             return None
         if not isinstance(error, Exception):
             self.done = True
-            return self._ends(CRASHED, self._interruption(error))
+            return self._ends(CANCELLED if self.called_off else CRASHED, self._interruption(error))
         if retry:
             return self._fails_for_now(error)
+        if 0 < self.definition.options.retries.count <= self._retries:
+            self._log(ERROR, "%s failed with exception: %s - Retries are exhausted", self.noun, repr_of(error))
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        return self._ends(failed_kind(error), message_of(error), of_exception(error))
+        return self._ends(failed_kind(error), self._message_of(error), of_exception(error))
+
+    def _message_of(self, error: Exception) -> str:
+        return message_of(error)
 
     def _interruption(self, error: BaseException) -> str:
         return interruption(error)
 
     def _fails_for_now(self, error: Exception) -> Entry:
-        self.delay = self.definition.options.retries.delay(self._retries)
+        retries = self.definition.options.retries
+        self.delay = retries.delay(self._retries)
         self._retries += 1
+        start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
+        said = "%s failed with exception: %s - Retry %d/%d will start %s"
+        self._log(WARNING, said, self.noun, repr_of(error), self._retries, retries.count, start)
         self.error, self.propagates = None, False
         self.message = message_of(error)
         kind = AWAITING_RETRY if self.delay else RETRYING
@@ -252,7 +298,10 @@ class Execution:
 
     def state(self) -> State[Any]:
         """Where the call stands, with its value or exception."""
+        return self.state_of(self.error if self.error is not None else self._value)
+
+    def state_of(self, data: Any) -> State[Any]:
+        """Where the call stands, with `data`."""
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
         run_id = self.run_key.hex() if self.run_key is not None else None
-        data = self.error if self.error is not None else self._value
         return State(self.kind, self.message, as_datetime(self.at), run_id, data)

@@ -1,57 +1,48 @@
-"""The life of one flow call: which run it is, taking it over, and how it ends.
+"""The life of one flow call: its parameters, its body, and how it ends. Which run it is: `durable.settling`.
 
-The same contract with its driver as `durable.call.Call`. A root call first settles which flow run it is
-(`durable.resume`) and takes its lock; a subflow is identified like a task, lives under its root's lock, and follows the
-same rules for what is history and what gets a new chance.
+The same contract with its driver as `durable.call.Call`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from logging import ERROR, INFO
 from typing import Any
 
 from durable import views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
-from durable.errors import FlowRunTimeoutError, NotSerializable, TerminationSignal
-from durable.execution import SLOTS, Execution
+from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeError, TerminationSignal, UnfinishedRun
+from durable.execution import SLOTS
 from durable.interrupts import Interrupts
-from durable.journal import Entry, FlowRecord, Journal, Outcome
+from durable.journal import Entry, Journal, Outcome
 from durable.keys import digest
-from durable.logs import flow_log, root_log
+from durable.logs import at, flow_log, root_log
 from durable.outcomes import (
     interruption,
     message_of,
     of_exception,
     of_value,
-    restore,
 )
 from durable.ownership import RunLock
-from durable.phrases import counted, duration, moment
-from durable.resume import Choice, Request, choose
 from durable.runs import FlowRun, Scope
+from durable.settling import Settling
 from durable.states import (
-    AWAITING_RETRY,
     COMPLETED,
     CRASHED,
     FAILED,
-    RETRYING,
-    RUNNING,
+    NOT_READY,
     State,
     StateKind,
-    StateType,
     check_transition,
 )
-
-_IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
-
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
 
 _DIED = "Its process died; found when the run was resumed."
 
 
-class FlowCall(Execution):
+class FlowCall(Settling):
     """One call of a flow. Attributes as in `Execution`."""
 
     __slots__ = (
@@ -65,12 +56,16 @@ class FlowCall(Execution):
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_verdict",
+        "gated",
         "journal",
+        "needs",
         "run",
     )
 
     late = FlowRunTimeoutError
     noun = "Flow run"
+    is_flow = True
 
     definition: FlowDefinition
 
@@ -83,47 +78,74 @@ class FlowCall(Execution):
         journal: Journal,
         *,
         return_state: bool = False,
+        wait_for: Sequence[Need] = (),
     ) -> None:
         self._prepare(definition, args, kwargs, return_state=return_state)
-        self._parameters = definition.parameters(args, kwargs)
-        self._parameters_digest = digest("parameters", self._parameters)
         self._parent = parent
-        # A subflow is identified when it is called, like a task; with an idempotency key it is that key's run instead.
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
-        self._identity: bytes | None = None
         self._is_root = parent is None or parent.flow_run is None
-        if parent is not None and not self._is_root and definition.options.idempotency_key is None:
-            self._identity, _ = parent.identify(definition.key, self._parameters)
-        if not definition.options.record_inputs:
-            self._parameters = canonical_digest_abridged(self._parameters)
+        self._identity: bytes | None = None
+        self._parameters = self._parameters_digest = b""
+        needs = definition.needs(args, kwargs)
+        self.needs = needs if not wait_for else (*(needs or ()), *wait_for)
+        self.gated = self.needs is not None
+        if not self.gated:
+            self._identify()
         self.journal = journal
         self.run: FlowRun | None = None
         self._key: bytes | None = None
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
+        self._verdict: str | None = None
+
+    def _identify(self) -> None:
+        """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
+        parent, options = self._parent, self.definition.options
+        try:
+            self.args, self.kwargs = self.definition.accepted(self.args, self.kwargs)
+        except ParameterTypeError as error:
+            if not self._return_state:
+                raise
+            # Bad input, of which only a state is wanted: it has one, and nothing else.
+            self.done, self.error = True, error
+            self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
+            return
+        self._parameters = self.definition.parameters(self.args, self.kwargs)
+        self._parameters_digest = digest("parameters", self._parameters)
+        if parent is not None and not self._is_root and options.idempotency_key is None:
+            self._identity, _ = parent.identify(self.definition.key, self._parameters)
+        if not options.record_inputs:
+            self._parameters = canonical_digest_abridged(self._parameters)
 
     # What a driver calls, in this order.
 
-    def replay(self) -> Entry | None:
-        """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
-        row = self.journal.flow_row(self.definition.key, self.definition.name, self.definition.function)
-        while True:
-            choice = self._choose(row)
-            if choice.record is None:
-                if self._begin(row):
-                    return None
-                continue  # another process has just taken the idempotency key
-            self._lock = choice.lock
-            if self._give_recorded(choice.record):
-                return None
-            return self._take_over(choice.record)
+    def awaited(self) -> list[Upstream]:
+        """The futures among its parameters that have not ended."""
+        return awaited(self.needs or ())
+
+    def locked(self) -> bool:
+        """What it waited for has ended: it is identified by the values, or not called."""
+        failed = not_ready(self.needs or ())
+        if failed:
+            upstream = "; ".join(f"its upstream (in {need.argument}) ended {need.state()}" for need in failed)
+            self.error, self.kind, self.done = (
+                UnfinishedRun(f"flow {self.definition.name!r}", upstream),
+                NOT_READY,
+                True,
+            )
+            return False
+        self.args = tuple(map(resolved, self.args))
+        self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
+        self._identify()
+        return False
 
     def started(self) -> Entry | None:
         """The body begins. The first time, what is recorded of it was recorded when the run was settled."""
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
+        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -132,6 +154,27 @@ class FlowCall(Execution):
             self._interrupts.watch(_canceller() if self.definition.is_async else None)
         assert self.run is not None  # noqa: S101 - replay has settled it
         self._enter(self.run)
+
+    def runner(self) -> Any:
+        """What executes the task runs that its body submits, if it has submitted any."""
+        return self.run.runner if self.run is not None else None
+
+    def settled(self, value: Any) -> Any:
+        """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
+
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        """
+        settled, states = returned(value)
+        if not states:
+            return value
+        failed = [state for state in states if not state.is_completed()]
+        alone = len(states) == 1 and isinstance(value, (State, Upstream))
+        if failed:
+            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
+            raise failed[0].result(raise_on_failure=False)
+        if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
+            self._verdict = "All states completed."
+        return settled
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -145,16 +188,17 @@ class FlowCall(Execution):
         self._value = value
         if self.journal.is_inherited:  # a forked child has come back from its parent's body
             return None
+        outcome: Outcome | None = None
         try:
-            outcome: Outcome | None = Outcome(*of_value(value, "durable", self.definition.where))
+            if self.definition.options.persist_result:
+                outcome = Outcome(*of_value(value, "durable", self.definition.where))
         except NotSerializable as error:
             if self._identity is not None or self.definition.options.idempotency_key is not None:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
-            outcome = None
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, self._verdict, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
@@ -185,6 +229,9 @@ class FlowCall(Execution):
             run_count=self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self._tags,
+            flow_version=self.definition.version,
+            scheduled_start_time=as_datetime(self.run.begun),
+            root_flow_run_id=parent.view().root_flow_run_id if parent is not None else self.run.key.hex(),
         )
 
     # How it goes on.
@@ -195,6 +242,9 @@ class FlowCall(Execution):
             return TerminationSignal()
         return super()._meaning(error)
 
+    def _message_of(self, error: Exception) -> str:
+        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
+
     def _interruption(self, error: BaseException) -> str:
         return interruption(error, self._interrupts.reason)
 
@@ -204,96 +254,11 @@ class FlowCall(Execution):
         assert self._failure is not None  # noqa: S101 - and failed
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
-        self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
-
-    def _choose(self, row: int) -> Choice:
-        if self._identity is None:
-            return choose(Request(self.journal, self.definition, row, self._parameters_digest, self.definition.options))
-        assert self._parent is not None  # noqa: S101 - only a subflow has an identity
-        return Choice(self.journal.find_flow_run(self._identity) if self._parent.has_history else None)
-
-    def _begin(self, row: int) -> bool:
-        """Begin a new run. False if its idempotency key was taken in the meantime."""
-        parent, key = self._parent, self._identity or os.urandom(16)
-        if self._identity is None:
-            self._lock = RunLock(self.journal.path, key)
-            self._lock.acquire()
-        self.kind, self._key = RUNNING, key
-        run = self._becomes(key, 0)
-        label = self._label(run, frozenset())
-        flow_run = parent.flow_run if parent is not None else None
-        entry = self.journal.flow_run_begins(
-            key,
-            row,
-            (flow_run.id if flow_run is not None else None, parent.row if parent is not None else None),
-            RUNNING,
-            self._parameters,
-            self._parameters_digest,
-            self.definition.options.idempotency_key,
-            label,
-        )
-        self.journal.commit(entry)
-        record = self.journal.find_flow_run(key)
-        if record is None:
-            self.close()
-            return False
-        run.id, run.own_name = record.id, label.name
-        run.mark = parent.mark if parent is not None else 0
-        self._log("Beginning flow run %s", run.name)
-        return True
-
-    def _becomes(self, key: bytes, row: int) -> FlowRun:
-        """The call executes that run."""
-        run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest)
-        own, parent = self.definition.options.log_prints, self._parent
-        run.log_prints = own if own is not None else parent is not None and parent.log_prints
-        run.describe = self.view
-        return run
-
-    def _give_recorded(self, record: FlowRecord) -> bool:
-        """Give the run's recorded end, if it has one that counts."""
-        if record.state.type is StateType.COMPLETED and record.result_id is not None:
-            self._value = restore(self.journal.outcome(record.result_id), f"flow run {record.key.hex()[:7]}")
-        elif self._identity is not None and record.state.type is StateType.FAILED and self._is_history(record):
-            self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
-        else:
-            return False
-        self.kind, self.done, self._key = record.state, True, record.key
-        self.at, self.message = record.at, record.message or ""
-        return True
-
-    def _is_history(self, record: FlowRecord) -> bool:
-        assert self._parent is not None  # noqa: S101 - asked of subflows only
-        return (record.result_id or 0) > self._parent.mark
-
-    def _take_over(self, record: FlowRecord) -> Entry:
-        """Continue a run that did not complete."""
-        run = self._becomes(record.key, record.id)
-        run.own_name = record.name
-        parent_mark = self._parent.mark if self._parent is not None else 0
-        run.mark = max(parent_mark, self.journal.last_failure(record.id))
-        run.has_a_past()
-        self._retries = self.journal.failed_flow_attempts(record.id)
-        self._seq, self.kind, self._key = record.seq, record.state, record.key
-        count, took = self.journal.restored(record.id)
-        if self._identity is None:
-            root_log.info(
-                "resuming %s, begun %s: %s restored, %s saved",
-                run.name,
-                moment(record.begun, clock().now()),
-                counted(count, "task"),
-                duration(took),
-            )
-        if record.state in _IN_FLIGHT:
-            self._found_dead = True
-            died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
-            return self._enters((CRASHED, died), (RUNNING, None))
-        return self._enters((RUNNING, None))
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome)
-        self._log("Finished in state %s", self.state())
+        self._log(INFO if kind is COMPLETED else ERROR, "Finished in state %s", self.state())
         return entry
 
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
@@ -307,9 +272,9 @@ class FlowCall(Execution):
         self.at = entry.at
         return entry
 
-    def _log(self, message: str, *args: Any) -> None:
+    def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
-            flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+            flow_log.log(level, message, *args, extra=at(self.run))
 
 
 def _canceller() -> Any:

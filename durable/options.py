@@ -76,10 +76,11 @@ class TaskOptions:
     timeout: float | None = None
     hooks: Hooks = NO_HOOKS
     cache_expiration: float | None = None
-    refresh_cache: bool = False
+    refresh_cache: bool | None = None
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
+    cache_result_in_memory: bool = True
 
 
 def task_options(
@@ -90,6 +91,7 @@ def task_options(
     persist_result: Any,
     on_interrupt: Any,
     result_serializer: Any,
+    cache_result_in_memory: Any,
     timeout_seconds: Any,
     cache_expiration: Any,
     refresh_cache: Any,
@@ -112,9 +114,10 @@ def task_options(
         persist_result=_flag(where, "persist_result", persist_result, default=True),
         on_interrupt=_choice(where, "on_interrupt", on_interrupt, ("retry", "fail")),
         result_serializer=_choice(where, "result_serializer", result_serializer, ("durable", "pickle")),
+        cache_result_in_memory=_flag(where, "cache_result_in_memory", cache_result_in_memory, default=True),
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
-        refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
+        refresh_cache=_optional_flag(where, "refresh_cache", refresh_cache),
         run_name=runnames.checked(where, "task_run_name", task_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
         record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
@@ -125,16 +128,19 @@ def task_options(
 class FlowOptions:
     """A flow's checked options. Field names are the arguments of ``@flow``; see there."""
 
-    resume: Resume = "auto"
+    resume: Resume | None = None
     resume_within: float = DEFAULT_RESUME_WITHIN
     idempotency_key: str | None = None
     journal: str | None = None
     retries: Retries = NO_RETRIES
     hooks: Hooks = NO_HOOKS
     timeout: float | None = None
+    validate_parameters: bool = True
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
+    persist_result: bool = True
+    task_runner: Any = None
 
 
 def flow_options(
@@ -147,11 +153,14 @@ def flow_options(
     retries: Retries,
     hooks: Hooks,
     timeout_seconds: Any,
+    validate_parameters: Any,
     flow_run_name: Any,
     log_prints: Any,
     record_inputs: Any,
+    persist_result: Any,
+    task_runner: Any,
 ) -> FlowOptions:
-    """Check a flow's options; arguments and errors as in `task_options`."""
+    """Check a flow's options; arguments and errors as in `task_options`, and `task_runner` is checked already."""
     if resume_within is None:
         resume_within = DEFAULT_RESUME_WITHIN
     elif isinstance(resume_within, timedelta):
@@ -163,16 +172,19 @@ def flow_options(
     if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
         raise ConfigurationError(f"{where}: idempotency_key={idempotency_key!r}: expected a non-empty str")
     return FlowOptions(
-        resume=_choice(where, "resume", resume, ("auto", "never", "require")),
+        resume=None if resume is None else _choice(where, "resume", resume, ("auto", "never", "require")),
         resume_within=float(resume_within),
         idempotency_key=idempotency_key,
         journal=path_option(where, "journal", journal),
         retries=retries,
         hooks=hooks,
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
+        validate_parameters=_flag(where, "validate_parameters", validate_parameters, default=True),
         run_name=runnames.checked(where, "flow_run_name", flow_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
         record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
+        persist_result=_flag(where, "persist_result", persist_result, default=True),
+        task_runner=task_runner,
     )
 
 

@@ -6,8 +6,8 @@ import pickle
 from types import TracebackType
 from typing import Any, Final
 
-from durable.codec import decode, decode_exception, encode, encode_exception
-from durable.errors import CorruptPayload, DurableError, NotSerializable, TaskFailed
+from durable.codec import decode, decode_exception, dump, encode, encode_exception
+from durable.errors import CorruptPayload, DurableError, NotSerializable, RunFailed
 from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
 from durable.options import Serializer
 from durable.states import FAILED, TIMED_OUT, StateKind
@@ -25,7 +25,7 @@ def of_value(value: Any, serializer: Serializer, who: str) -> tuple[int, bytes]:
     """
     try:
         if serializer == "pickle":
-            format_, payload = FORMAT_PICKLE, pickle.dumps(value, protocol=5)
+            format_, payload = FORMAT_PICKLE, dump(value)
         else:
             format_, payload = FORMAT_DURABLE, encode(value)
     except NotSerializable as error:
@@ -72,9 +72,18 @@ def message_of(error: BaseException) -> str:
     return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
 
 
+def repr_of(error: BaseException) -> str:
+    """An exception in a line of a log: ``ValueError('boom')``."""
+    try:
+        text = repr(error).replace("\n", " ")
+    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
+        text = type(error).__name__
+    return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
+
+
 def is_ours(error: BaseException) -> bool:
-    """Whether it is durable's own: no reason to run a task again. A recorded failure or a timeout is the user's."""
-    return isinstance(error, DurableError) and not isinstance(error, (TaskFailed, TimeoutError))
+    """Whether it is durable's own: no reason to run a task again. A run that failed or a timeout is the user's."""
+    return isinstance(error, DurableError) and not isinstance(error, (RunFailed, TimeoutError))
 
 
 def failed_kind(error: BaseException) -> StateKind:

@@ -14,12 +14,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Final
 
 from durable.errors import ConfigurationError
 from durable.keys import digest
 
 _ORDER: Final = ("inputs", "task_source", "run_id", "flow_parameters", "key_fn")
+
+
+class IsolationLevel(str, Enum):
+    """What concurrent calls see of each other's results. Names as in Prefect 3."""
+
+    READ_COMMITTED = "READ_COMMITTED"  # two calls that miss a key at once both run
+    SERIALIZABLE = "SERIALIZABLE"  # one runs, the other waits for its result
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,23 @@ class CachePolicy:
     excluded: frozenset[str] = frozenset()
     checkpoint: bool = False
     key_fn: Callable[..., str | None] | None = None
+    isolation_level: IsolationLevel = IsolationLevel.READ_COMMITTED
+
+    def configure(self, *, isolation_level: IsolationLevel | str) -> CachePolicy:
+        """The same policy with another isolation. Borrowed from Prefect 3, whose storage options have no place here.
+
+        Args:
+            isolation_level: ``"SERIALIZABLE"``: of two calls that miss one key at once, in any threads and processes
+                that share the journal, one runs the body and the other gets its result.
+
+        Raises:
+            ConfigurationError: it is no isolation level.
+        """
+        try:
+            return replace(self, isolation_level=IsolationLevel(isolation_level))
+        except ValueError:
+            expected = " or ".join(repr(level.value) for level in IsolationLevel)
+            raise ConfigurationError(f"isolation_level={isolation_level!r}: expected {expected}") from None
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         """What must agree for both. A policy that contains DEFAULT stays a checkpoint; adding NONE changes nothing."""
@@ -40,6 +65,7 @@ class CachePolicy:
             self.excluded | other.excluded,
             self.checkpoint or other.checkpoint,
             self.key_fn or other.key_fn,
+            max(self.isolation_level, other.isolation_level, key=list(IsolationLevel).index),
         )
 
     def __sub__(self, argument: str) -> CachePolicy:
@@ -57,6 +83,11 @@ class CachePolicy:
     def is_memo(self) -> bool:
         """Whether results are found by key, in any run the key allows."""
         return self.reuses and not self.checkpoint
+
+    @property
+    def is_serializable(self) -> bool:
+        """Whether calls that miss a key at once wait for each other."""
+        return self.is_memo and self.isolation_level is IsolationLevel.SERIALIZABLE
 
     @property
     def extras(self) -> frozenset[str]:

@@ -3,10 +3,12 @@
 The rules are contract 3, 5, 6 and 7 of the design; each has its place here and nowhere else:
 
 1. A completed task run gives its value, unless its policy never reuses or asks for more that does not agree, or the
-   value was not kept.
+   value was not kept, or it was rolled back.
 2. A failed one raises again if its failure is history: recorded after the scope's mark. Otherwise it runs again.
 3. One that was cut off runs again, unless it is marked ``on_interrupt="fail"``.
-4. A memo is asked for by its cache key only where the call has no record of its own.
+4. A memo is asked for by its cache key only where the call has no record of its own, and where neither the task nor a
+   setting says not to. The result is recorded under the key all the same.
+5. Whatever runs although something was there says why (`durable.reasons`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from durable import reasons
 from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
@@ -21,8 +24,8 @@ from durable.journal import Journal, Outcome, TaskRecord
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
-from durable.settings import interrupted_may_run
-from durable.states import AWAITING_RETRY, NOT_READY, PENDING, StateType
+from durable.settings import interrupted_may_run, setting
+from durable.states import AWAITING_RETRY, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
 from durable.views import TaskRunContext
 
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
@@ -33,21 +36,24 @@ class Known(NamedTuple):
 
     Attributes:
         record: the call's own record.
-        cache_key: the key under which its result is to be found, by a policy that has one.
         ended: there is an outcome to give: `value`, or `error` to raise.
+        value, error: that outcome.
         cached: the result, another call's, that `value` comes from.
+        origin: the row of the task run that computed it, if it is another's.
         retries: failed attempts on record that count against the call's retries.
         mark: the newest of them, or the scope's: what failed in the body before it has a new chance.
+        reason: why the body runs although something was there; None if nothing was.
     """
 
     record: TaskRecord | None = None
-    cache_key: bytes | None = None
     ended: bool = False
     value: Any = None
     error: BaseException | None = None
     cached: int | None = None
+    origin: int | None = None
     retries: int = 0
     mark: int = 0
+    reason: str | None = None
 
 
 class Asked(NamedTuple):
@@ -70,21 +76,24 @@ class Asked(NamedTuple):
     context: Callable[[], TaskRunContext]
 
 
-def recall(asked: Asked) -> Known:
+def recall(asked: Asked, cache_key: bytes | None) -> Known:
     """What the journal knows of a call.
+
+    Args:
+        asked: the call.
+        cache_key: under which its result is to be found, by a policy that has one.
 
     Raises:
         TaskInterrupted: rule 3.
         CodecError: the recorded value cannot be given back by this process.
     """
-    policy = asked.definition.policy
-    record = asked.scope.recorded(asked.key) if asked.scope.has_history else None
-    key = _cache_key(asked) if policy.is_memo or policy.extras else None
+    scope, policy = asked.scope, asked.definition.policy
+    record = scope.recorded(asked.key) if scope.has_history else None
     if record is not None:
-        return _own(asked, record, key)
-    if not policy.is_memo or key is None or asked.definition.options.refresh_cache:
-        return Known(cache_key=key)
-    return _memo(asked, key)
+        return _own(asked, record, cache_key)
+    if policy.is_memo:
+        return _memo(asked, cache_key)
+    return Known(reason=_changed(asked) if scope.has_history else None)
 
 
 def recorded_source(journal: Journal, record: TaskRecord) -> int:
@@ -96,22 +105,54 @@ def recorded_source(journal: Journal, record: TaskRecord) -> int:
 def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     definition, scope, journal = asked.definition, asked.scope, asked.scope.journal
     kind = record.state
-    if kind.type is StateType.COMPLETED:
-        if definition.policy.reuses and record.result_id is not None:
+    reason: str | None = None
+    if kind is ROLLED_BACK:
+        reason = reasons.ROLLED_BACK
+    elif kind.type is StateType.COMPLETED:
+        if not definition.policy.reuses:
+            reason = reasons.NEVER_REUSED
+        elif record.result_id is None:
+            reason = reasons.CLOSED if definition.is_generator and record.message else reasons.NOT_KEPT
+        else:
             outcome = journal.outcome(record.result_id)
             if not definition.policy.extras or outcome.cache_key == cache_key:
-                return Known(record, cache_key, ended=True, value=_value(asked, record, outcome))
+                return Known(record, True, _value(asked, record, outcome), origin=outcome.task_run)
+            reason = _disagrees(asked, record)
     elif kind.type is StateType.FAILED:
         assert record.result_id is not None  # noqa: S101 - invariant I4 of the journal
         if record.result_id > scope.mark:
-            return Known(
-                record, cache_key, ended=True, error=restore(journal.outcome(record.result_id), definition.where)
-            )
-    elif kind not in _BETWEEN_ATTEMPTS and definition.options.on_interrupt == "fail" and not interrupted_may_run():
-        started = f"{as_datetime(record.at).astimezone():%Y-%m-%d %H:%M:%S}"
-        raise TaskInterrupted(definition.name, asked.key.hex(), started)
+            return Known(record, True, error=restore(journal.outcome(record.result_id), definition.where))
+        reason = reasons.previous_failed(record.message)
+    elif kind is CANCELLED:
+        reason = reasons.CANCELLED
+    elif kind not in _BETWEEN_ATTEMPTS:
+        if definition.options.on_interrupt == "fail" and not interrupted_may_run():
+            started = f"{as_datetime(record.at).astimezone():%Y-%m-%d %H:%M:%S}"
+            raise TaskInterrupted(definition.name, asked.key.hex(), started)
+        reason = reasons.CUT_OFF if kind.type is StateType.RUNNING else reasons.INTERRUPTED
+    elif kind is AWAITING_RETRY:
+        reason = reasons.CUT_OFF
     retries, newest = journal.failed_attempts(record.id, scope.mark)
-    return Known(record, cache_key, retries=retries, mark=max(scope.mark, newest))
+    return Known(record, retries=retries, mark=max(scope.mark, newest), reason=reason)
+
+
+def _disagrees(asked: Asked, record: TaskRecord) -> str:
+    """What a checkpoint with more to agree on does not agree on."""
+    definition, journal = asked.definition, asked.scope.journal
+    source = recorded_source(journal, record)
+    if definition.policy.needs_source and source != definition.row(journal):
+        return reasons.source_changed(definition, journal, source)
+    return f"{', '.join(sorted(definition.policy.extras))} changed".replace("_", " ")
+
+
+def _changed(asked: Asked) -> str | None:
+    """A call a resumed run had not made: the one it had made and was not asked for yet, with other arguments."""
+    run = asked.scope.flow_run
+    unasked = run.unasked() if run is not None else []
+    if not unasked:
+        return None
+    definition, journal = asked.definition, asked.scope.journal
+    return reasons.inputs_changed(definition, asked.inputs, reasons.nearest(definition, journal, unasked))
 
 
 def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
@@ -129,29 +170,58 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
         raise UnresolvedClass(error.module, error.qualname, reason) from None
 
 
-def _memo(asked: Asked, cache_key: bytes) -> Known:
-    journal, found = asked.scope.journal, asked.scope.journal.find_cached(cache_key)
+def _memo(asked: Asked, cache_key: bytes | None) -> Known:
+    definition, journal = asked.definition, asked.scope.journal
+    if asked.unhashable and definition.policy.needs_inputs:
+        return Known(reason=reasons.unhashable(asked.unhashable))
+    if cache_key is None:
+        return Known(reason=reasons.NO_KEY if definition.policy.key_fn is not None else None)
+    if setting("task_disable_caching"):
+        return Known(reason=reasons.DISABLED)
+    refresh = definition.options.refresh_cache
+    if setting("task_refresh_cache") if refresh is None else refresh:
+        return Known(reason=reasons.REFRESHED)
+    found = journal.find_cached(cache_key)
     # The arguments are compared whole: a digest alone could meet another's.
-    if found is None or (asked.definition.policy.needs_inputs and found.inputs != asked.inputs):
-        return Known(cache_key=cache_key)
+    if found is None or (definition.policy.needs_inputs and found.inputs != asked.inputs):
+        return Known(reason=_missed(asked))
     if found.expires_at is not None and found.expires_at <= clock().now():
-        return Known(cache_key=cache_key)
+        return Known(reason=reasons.expired(found.expires_at))
     try:
-        value = restore(journal.outcome(found.result_id), asked.definition.where)
+        value = restore(journal.outcome(found.result_id), definition.where)
     except CodecError as error:
-        task_log.warning("%s: the cached result cannot be used (%s); the task runs", asked.definition.where, error)
-        return Known(cache_key=cache_key)
-    return Known(cache_key=cache_key, ended=True, value=value, cached=found.result_id)
+        task_log.warning("%s: the cached result cannot be used (%s); the task runs", definition.where, error)
+        return Known(reason=reasons.undecodable(error))
+    return Known(ended=True, value=value, cached=found.result_id, origin=found.task_run)
 
 
-def _cache_key(asked: Asked) -> bytes | None:
+def _missed(asked: Asked) -> str | None:
+    """What a memo without a hit differs in from results that are there: the source, or an argument."""
+    definition, journal, policy = asked.definition, asked.scope.journal, asked.definition.policy
+    if policy.needs_source:
+        for row, source in journal.other_sources(definition.key, definition.row(journal)):
+            other = cache_key(asked, source)
+            if other is not None and journal.find_cached(other) is not None:
+                return reasons.source_changed(definition, journal, row)
+    if not policy.needs_inputs:
+        return None
+    run = asked.scope.flow_run
+    recent = journal.recent_inputs(definition.key, run.id if run is not None else None)
+    return reasons.inputs_changed(definition, asked.inputs, recent)
+
+
+def cache_key(asked: Asked, source: bytes | None = None) -> bytes | None:
+    """The key under which a memo's result is found, or that a checkpoint with more to agree on compares; or None.
+
+    `source` stands for the digest of the task's present source.
+    """
     definition, run, policy = asked.definition, asked.scope.flow_run, asked.definition.policy
     if asked.unhashable and policy.is_memo and policy.needs_inputs:
         return None
     return policy.key(
-        definition.key,
+        definition.memo_key if policy.is_memo and policy.key_fn is None else definition.key,
         asked.inputs,
-        definition.source.digest if policy.needs_source else None,
+        source or (definition.source.digest if policy.needs_source else None),
         run.key if run is not None else None,
         run.parameters if run is not None else None,
         _custom_key(asked, policy.key_fn) if policy.key_fn is not None else None,

@@ -24,7 +24,8 @@ from durable.logs import root_log
 from durable.options import FlowOptions
 from durable.ownership import RunLock
 from durable.phrases import duration, moment
-from durable.settings import resume_override
+from durable.settings import resume_default, resume_override
+from durable.spoken import digits_of
 
 
 @dataclass(frozen=True)
@@ -71,9 +72,9 @@ def choose(request: Request) -> Choice:
         chosen = _by_override(request, override)
         if chosen is not None:
             return chosen
-    resume = (
-        override if override in ("auto", "never") and request.options.resume != "require" else request.options.resume
-    )
+    resume = request.options.resume or resume_default()
+    if override in ("auto", "never") and resume != "require":
+        resume = override
     return Choice() if resume == "never" else _unfinished(request, required=resume == "require")
 
 
@@ -107,9 +108,10 @@ def _named(request: Request, record: FlowRecord) -> Choice:
 
 def _by_override(request: Request, prefix: str) -> Choice | None:
     """The run that DURABLE_RESUME names, if it is one of this call; None if it is another call's."""
-    rows = request.journal.choose_flow_run(prefix) if _HEX.fullmatch(prefix) else []
+    digits = digits_of(prefix) or prefix
+    rows = request.journal.choose_flow_run(digits) if _HEX.fullmatch(digits) else []
     if len(rows) != 1:
-        found = "no flow run has that id" if not rows else "several flow runs have ids that begin so; give more digits"
+        found = "no flow run has that id" if not rows else "several flow runs have such ids; give more digits"
         raise NothingToResume(f"DURABLE_RESUME={prefix}: {found}. See `durable inspect {request.journal.path}`")
     flow, parameters, key = rows[0]
     if flow != request.row:

@@ -15,12 +15,15 @@ import os
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from itertools import islice
 from typing import Any, Final
 
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
-from durable.logs import name_records_by
+from durable.logs import at, engine_log, flow_log, place_records_by, task_log
+from durable.settings import setting
+from durable.spoken import spoken
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
@@ -48,6 +51,11 @@ class Scope:
     def name(self) -> str:
         """How people call it."""
         return self.key.hex()[:7]
+
+    @property
+    def callee(self) -> str | None:
+        """The name of the task whose body it is."""
+        return None
 
     def view(self) -> Any:
         """The run, as users are told of it."""
@@ -89,18 +97,35 @@ class FlowRun(Scope):
 
     Attributes:
         id: its row.
+        begun: when it first began, in microseconds since the epoch.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        runner: executes the task runs submitted in it; None until there are any.
+        make_runner: makes it.
     """
 
-    __slots__ = ("_last", "_limit", "_window", "_window_lock", "describe", "flow_name", "id", "own_name", "parameters")
+    __slots__ = (
+        "_last",
+        "_limit",
+        "_window",
+        "_window_lock",
+        "begun",
+        "describe",
+        "flow_name",
+        "id",
+        "make_runner",
+        "own_name",
+        "parameters",
+        "runner",
+    )
 
     def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
+        self.begun = 0
         self.flow_name = flow_name
         self.parameters = parameters
         self._window: dict[bytes, TaskRecord] = {}
@@ -109,15 +134,24 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.runner: Any = None
+        self.make_runner: Callable[[], Any] = lambda: None
 
     @property
     def name(self) -> str:
-        """How people call it: its own name, or the flow's name and the short id."""
-        return self.own_name or f"{self.flow_name} {self.key.hex()[:7]}"
+        """How people call it: its own name, or the two words its id stands for."""
+        return self.own_name or spoken(self.key)
 
     def view(self) -> Any:
         """The flow run, as users are told of it."""
         return self.describe()
+
+    def running(self) -> Any:
+        """What executes the task runs submitted in it."""
+        if self.runner is None:
+            with self._window_lock:
+                self.runner = self.runner or self.make_runner()
+        return self.runner
 
     def has_a_past(self) -> None:
         """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
@@ -140,6 +174,11 @@ class FlowRun(Scope):
                 found = self._window.pop(key, None)
         return found or self.journal.find_task_run(key)
 
+    def unasked(self) -> list[TaskRecord]:
+        """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
+        with self._window_lock:
+            return list(islice(self._window.values(), 100))
+
     def _read_ahead(self) -> None:
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
@@ -148,21 +187,60 @@ class FlowRun(Scope):
 
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
-    return Scope(os.urandom(16), None, journal)
+    scope = Scope(os.urandom(16), None, journal)
+    scope.log_prints = setting("log_prints")
+    return scope
+
+
+def tell_flow_start(run: FlowRun, made_in: Scope | None) -> None:
+    """Log, where a flow was called, that a run of it begins: in another flow run, it is a subflow's."""
+    if made_in is None or made_in.flow_run is None:
+        engine_log.info("Created flow run %r for flow %r", run.name, run.flow_name, extra=at(run))
+    else:
+        log = flow_log if made_in is made_in.flow_run else task_log
+        log.info("Created subflow run %r for flow %r", run.name, run.flow_name, extra=at(made_in))
+
+
+def tell_start(run: Scope, made_in: Scope, *, created: bool, submitted: bool | None) -> None:
+    """Log, where a task was called, that a run of it begins.
+
+    Args:
+        run: the task run.
+        made_in: the scope of the call.
+        created: it begins for the first time.
+        submitted: a worker executes it; None if nothing does, for it ends at once.
+    """
+    told_by, log = made_in, flow_log if made_in is made_in.flow_run else task_log
+    if made_in.callee is None and made_in is not made_in.flow_run:
+        told_by, log = run, engine_log
+    if created:
+        log.debug("Created task run %r for task %r", run.name, run.callee, extra=at(told_by))
+    if submitted is not None:
+        line = "Submitted task run %r for execution." if submitted else "Executing %r immediately..."
+        log.debug(line, run.name, extra=at(told_by))
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
 
-
-def _current_names() -> tuple[str | None, str | None]:
-    scope = current.get()
-    if scope is None:
-        return None, None
-    run = scope.flow_run
-    return run.name if run is not None else None, scope.name if scope is not run else None
+# Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
+yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
-name_records_by(_current_names)
+def _place(scope: Scope | None) -> dict[str, str | None]:
+    scope = scope or current.get()
+    run = scope.flow_run if scope is not None else None
+    task_run = scope if scope is not run else None
+    return {
+        "flow_run": run.name if run is not None else None,
+        "flow_run_id": run.key.hex() if run is not None else None,
+        "flow_name": run.flow_name if run is not None else None,
+        "task_run": task_run.name if task_run is not None else None,
+        "task_run_id": task_run.key.hex() if task_run is not None else None,
+        "task_name": task_run.callee if task_run is not None else None,
+    }
+
+
+place_records_by(_place)
 
 
 def _leave_run_in_child() -> None:

@@ -124,6 +124,8 @@ class State(Generic[R]):
         run_id: id of the task run or flow run it belongs to, or None.
     """
 
+    __durable_upstream__ = True  # as an argument it stands for its value: see durable.upstream
+
     kind: StateKind
     message: str = ""
     timestamp: datetime | None = None

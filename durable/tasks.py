@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
 from durable.decorated import Decorated, decorate
 from durable.definitions import TaskDefinition
-from durable.drivers import drive, drive_async
-from durable.errors import ConfigurationError
+from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
+from durable.errors import ConfigurationError, MissingContextError
+from durable.futures import Future, FutureList
+from durable.generation import GeneratorCall
 from durable.journal import open_journal
-from durable.keys import digest
+from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy, key_function
 from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
-from durable.runs import current, standalone
-from durable.settings import default_retries, default_retry_delay, durability, journal_path
+from durable.runners import mapped
+from durable.runs import FlowRun, Scope, current, standalone
+from durable.settings import durability, journal_path, setting
 from durable.states import State
+from durable.upstream import wait_for_option
 from durable.views import TaskRunContext
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
@@ -29,6 +33,7 @@ P = ParamSpec("P")
 Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
+T = TypeVar("T")
 
 
 class Task(Decorated[P, R, TaskDefinition]):
@@ -62,8 +67,10 @@ class Task(Decorated[P, R, TaskDefinition]):
             "cache_expiration",
             "refresh_cache",
             "result_serializer",
+            "cache_result_in_memory",
             "timeout_seconds",
             "task_run_name",
+            "version",
             "log_prints",
             "record_inputs",
         }
@@ -82,15 +89,16 @@ class Task(Decorated[P, R, TaskDefinition]):
             raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
         return TaskDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
+            name_option(at, "name", options.get("name"), plain_name(fn)),
             text_option(at, "description", options.get("description")),
+            text_option(at, "version", options.get("version")),
             tags_option(at, options.get("tags")),
             task_options(
                 at,
                 retries=checked_retries(
                     at,
-                    retries=default_retries() if retries is None else retries,
-                    delays=default_retry_delay() if delays is None else delays,
+                    retries=setting("task_default_retries") if retries is None else retries,
+                    delays=setting("task_default_retry_delay_seconds") if delays is None else delays,
                     jitter=options.get("retry_jitter_factor"),
                     condition=options.get("retry_condition_fn"),
                 ),
@@ -98,6 +106,7 @@ class Task(Decorated[P, R, TaskDefinition]):
                 persist_result=options.get("persist_result"),
                 on_interrupt=options.get("on_interrupt"),
                 result_serializer=options.get("result_serializer"),
+                cache_result_in_memory=options.get("cache_result_in_memory"),
                 timeout_seconds=options.get("timeout_seconds"),
                 cache_expiration=options.get("cache_expiration"),
                 refresh_cache=options.get("refresh_cache"),
@@ -116,29 +125,129 @@ class Task(Decorated[P, R, TaskDefinition]):
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
-    def __call__(self, *args: Any, return_state: Literal[True], **kwargs: Any) -> State[R]: ...
+    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[R]: ...
+    @overload
+    def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, or give what its recorded run ended in.
 
         Args:
-            args, kwargs: the function's arguments.
+            args, kwargs: the function's arguments. Futures and states in them are waited for; the function gets values.
             return_state: give a `State` instead of the value, and raise nothing the function raised.
+            wait_for: futures and states that must have completed first.
 
         Raises:
             ParameterBindError: the arguments do not fit.
+            ConfigurationError: `wait_for` holds something else, or the state of a generator was asked for.
+            UnfinishedRun: something it waits for did not complete.
             NotSerializable: the result could not be given back exactly after a crash. The function is not run again.
             JournalError: the journal cannot be written.
             Exception: whatever the function raised.
         """
-        return_state = kwargs.pop("return_state", False)
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         scope = current.get()
         if scope is None:
             show_by_default()
             scope = standalone(open_journal(journal_path(), durability()))
+        definition = self.definition
+        call = self._call(scope, args, kwargs, wait_for, return_state=return_state)
+        if isinstance(call, GeneratorCall):
+            if return_state:
+                raise ConfigurationError(f"{definition.where}: a generator task gives what it yields, no state")
+            return drive_async_generator(call) if definition.is_async else drive_generator(call)
+        return drive_async(call) if definition.is_async else drive(call)
+
+    def _call(self, scope: Scope, args: Any, kwargs: Any, wait_for: Any, *, return_state: bool) -> Call:
+        definition = self.definition
         if self._bound:
             args = self._bound + args
-        call = Call(self.definition, args, kwargs, scope, scope.journal, return_state=return_state)
-        return drive_async(call) if self.definition.is_async else drive(call)
+        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
+        kind = GeneratorCall if definition.is_generator else Call
+        return kind(definition, args, kwargs, scope, scope.journal, return_state=return_state, wait_for=needs)
+
+    # The last two overlap with the first three for a function that takes `return_state` itself, which is refused.
+    @overload
+    def submit(  # type: ignore[overload-overlap]
+        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]: ...
+    @overload
+    def submit(  # type: ignore[overload-overlap]
+        self: Task[P, Generator[T, Any, Any]], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[T]]: ...
+    @overload
+    def submit(  # type: ignore[overload-overlap]
+        self: Task[P, AsyncGenerator[T, Any]], *args: P.args, **kwargs: P.kwargs
+    ) -> Future[list[T]]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
+    @overload
+    def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[Any]: ...
+    @overload
+    def submit(self, *args: Any, wait_for: Any, **kwargs: Any) -> Future[Any]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the task on the flow's task runner, concurrently with its caller. Borrowed from Prefect 3.
+
+        What identifies the call is settled now. A submitted generator task ends in the list of what it yields.
+
+        Args:
+            args, kwargs: the function's arguments. Futures and states in them are waited for first.
+            return_state: wait for the end and give its `State`.
+            wait_for: futures and states that must have completed first.
+
+        Returns:
+            A `Future`; an async one may be awaited.
+
+        Raises:
+            MissingContextError: called outside of any flow.
+            ParameterBindError: the arguments do not fit.
+        """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        run, scope = self._submitting("submit")
+        future = run.running().submit(self._call(scope, args, kwargs, wait_for, return_state=True))
+        if not return_state:
+            return future
+        future.wait()
+        return future.state
+
+    def _submitting(self, method: str) -> tuple[FlowRun, Scope]:
+        scope = current.get()
+        if scope is None or scope.flow_run is None:
+            raise MissingContextError(
+                f"{self.definition.where}: .{method}() was called outside of any flow, where there is no task runner. "
+                "Call it in a flow, or call the task itself"
+            )
+        return scope.flow_run, scope
+
+    def map(self, *args: Any, **kwargs: Any) -> FutureList[Any]:
+        """Submit the task once for each item of its iterable arguments, in step. Borrowed from Prefect 3.
+
+        Strings and bytes are no iterables here, and what is wrapped in `unmapped` is not either: every call gets such
+        an argument whole. Futures among the arguments are waited for, and their values mapped over. Iterators are read
+        as the calls are submitted.
+
+        Args:
+            args, kwargs: the function's arguments.
+            return_state: wait for the end and give a list of `State` instead (in ``kwargs``, as `wait_for` is).
+            wait_for: futures and states that must have completed first.
+
+        Returns:
+            The futures, in the order of the items.
+
+        Raises:
+            MappingError: nothing to map over, or iterables of unequal length.
+            MissingContextError: called outside of any flow.
+            ParameterBindError: the arguments do not fit.
+        """
+        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        run, scope = self._submitting("map")
+        runner = run.running()
+        futures: FutureList[Any] = FutureList()
+        for one_args, one_kwargs in mapped(self.definition.where, args, kwargs):
+            futures.append(runner.submit(self._call(scope, one_args, one_kwargs, wait_for, return_state=True)))
+        if not return_state:
+            return futures
+        futures.wait()
+        return [future.state for future in futures]  # type: ignore[return-value]  # asked for in Prefect's way
 
     if TYPE_CHECKING:  # as a method it loses its first parameter
 
@@ -196,6 +305,8 @@ def task(
     cache_expiration: float | timedelta | None = None,
     refresh_cache: bool | None = None,
     result_serializer: Serializer = "durable",
+    cache_result_in_memory: bool | None = None,
+    version: str | None = None,
     log_prints: bool | None = None,
     record_inputs: bool | None = None,
 ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
@@ -203,17 +314,19 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
 
     Args:
-        fn: the function: plain, coroutine, method, class method or static method.
+        fn: the function: plain, coroutine, generator, async generator, method, class method (``@task`` above
+            ``@classmethod``, for its `submit` and `with_options` on Python 3.13), static method, or any other callable
+            but a class. What a partial, a method or a callable object was given already counts like arguments.
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.
         task_run_name: the name of each run: a template such as ``"load-{day}"`` for the arguments, or a callable that
             gives a str (given them as ``parameters``, if it has an argument of that name).
-        retries: how often a failed call is tried again; ``DURABLE_TASK_DEFAULT_RETRIES`` or 0 by default. Never after
-            an interruption or an error of durable's own, such as a result that cannot be recorded.
+        retries: how often a failed call is tried again; by default the setting ``task_default_retries`` (0). Never
+            after an interruption or an error of durable's own, such as a result that cannot be recorded.
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
-            given `retries`, once, and gives the list (see `exponential_backoff`). By default
-            ``DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS`` (JSON) or 0.
+            given `retries`, once, and gives the list (see `exponential_backoff`). By default the setting
+            ``task_default_retry_delay_seconds`` (0).
         retry_jitter_factor: spreads each delay at random, to at most ``delay * (1 + factor)`` seconds; the mean stays.
         retry_condition_fn: ``(task, task_run, state) -> bool``, sync or async: asked before each retry. One that raises
             is logged and means no.
@@ -232,11 +345,15 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             task with the same key is a hit, across runs; None is none. See `task_input_hash`.
         cache_expiration: how long (seconds or timedelta) a result may be a memo's hit; for ever by default. A resumed
             run keeps its own results whatever their age.
-        refresh_cache: True looks no memo up, and records a new result under the key.
+        refresh_cache: True looks no memo up, and records a new result under the key; by default the setting
+            ``task_refresh_cache`` (False).
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
-        log_prints: True logs what the body prints; by default as its flow says.
+        cache_result_in_memory: False keeps no value in the future of a submitted run: it is read from the journal when
+            it is asked for. By default the newest 1,000 values of a flow run are kept.
+        version: recorded with each run, for people. It is no part of what identifies the task.
+        log_prints: True logs what the body prints; by default as its flow says, else the setting of the same name.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
-            read them there.
+            read them there; what is short can be guessed.
 
     Raises:
         ConfigurationError: an option that does not exist or cannot be meant.

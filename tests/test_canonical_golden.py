@@ -27,6 +27,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pydantic
 import pytest
 import xxhash
 from test_codec_support import (
@@ -180,6 +181,10 @@ def vectors(seed):
         "arrow": pa.table({"a": [1, None], "s": ["x", None], "f": [0.5, 1.5]}),
         "arrow stamps": pa.array([1, None], pa.timestamp("ns")),
         "long arrow": pa.array(range(1000)),
+        "secret": pydantic.SecretStr("é"),
+        "secret bytes": pydantic.SecretBytes(b"\xff"),
+        "secret of a set": pydantic.Secret(set(mix(words))),
+        "secrets": set(mix(map(pydantic.SecretStr, words[:3]))),
     }
 
 

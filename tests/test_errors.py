@@ -15,6 +15,10 @@ ARGUMENTS = {
     "path": "runs.db",
     "reason": "it is read-only. Make it writable",
     "type_name": "sqlite3.Connection",
+    "function": "load (job.py:12)",
+    "parameter": "days[3]",
+    "expected": "list[int]",
+    "detail": "which is none of its values",
     "module": "job",
     "qualname": "Loader.Row",
     "flow_name": "nightly",
@@ -25,6 +29,11 @@ ARGUMENTS = {
     "message": "boom",
     "traceback_text": "Traceback ...",
     "code": 143,
+    "number": 3,
+    "found": "ended",
+    "name": "task run 'load-3f2'",
+    "count": 2,
+    "first": "load-3f2: ValueError: boom",
 }
 
 

@@ -14,7 +14,6 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from durable.codec.inert import safe
 
-VARIABLE: Final = "_DURABLE_COMPLETE"  # how a shell asks: click's convention
 _RUNS: Final = 50
 _TASKS: Final = 200
 
@@ -67,6 +66,8 @@ def _values(journal: str | None, rest: list[str]) -> Iterator[tuple[str, str]]:
             yield found.id[:12], f"{safe(found.flow)} {safe(found.state)} {facts.iso(found.started)[:16]}"
 
 
-def completed(commands: click.Command, instruction: str) -> int:
-    """Answer a shell that asks for completions, or for the script that makes it ask. Returns the exit code."""
-    return shell_complete(commands, {}, "durable", VARIABLE, instruction)
+def completed(commands: click.Command, variable: str, instruction: str) -> int:
+    """Answer a shell that asks for completions in `variable`, or for the script that makes it ask. Returns the exit
+    code.
+    """
+    return shell_complete(commands, {}, "durable", variable, instruction)

@@ -30,6 +30,6 @@ def completion(context: click.Context, shell: Literal["bash", "zsh", "fish"]) ->
       1  this bash is too old: 4.4 is the first that can
       2  wrong usage
     """  # noqa: D301 - \b is the character that tells click to keep the lines
-    code = completed(context.find_root().command, f"{shell}_source")
+    code = completed(context.find_root().command, "_DURABLE_COMPLETE", f"{shell}_source")
     if code:
         raise Stopped(code)

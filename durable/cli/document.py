@@ -153,6 +153,7 @@ def flow_facts(run: FlowRun) -> dict[str, Any]:
     """A flow run, without its tasks."""
     return {
         "id": run.id,
+        "called": run.called,
         "flow": run.flow,
         "function": run.function,
         "name": run.name,

@@ -34,9 +34,10 @@ def inspect(
 ) -> None:
     """Show what a journal holds, one run of it, or one task run with its whole history.
 
-    DB is the journal's file; without it DURABLE_JOURNAL, else runs.db. RUN is the beginning of the id of a flow run or
-    task run, "-" for the newest flow run, or "outside" for the tasks called outside any flow. TASK is the beginning of
-    the id of a task run of that flow run, or the name of one or of its task.
+    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. RUN is the
+    beginning of the id of a flow run or task run, the name of a flow run, "-" for the newest flow run, or "outside" for
+    the tasks called outside any flow. TASK is the beginning of the id of a task run of that
+    flow run, or the name of one or of its task.
 
     Equal calls (the same task in the same state) are shown together from four up; --all shows each. Nothing is written,
     no code of yours is imported and nothing is unpickled, whatever state the file is in.
@@ -52,8 +53,9 @@ def inspect(
     \b
     JSON (--json), on standard output:
       {"schema": 1, "journal": {...}, "next": {"run", "text"} | null,
-       "outside": {counts} | null, "runs": [{"id", "flow", "state",
-       "started", "ended", "seconds", "tasks": {counts}, "note", ...}]}
+       "outside": {counts} | null, "runs": [{"id", "called", "flow",
+       "state", "started", "ended", "seconds", "tasks": {counts},
+       "note", ...}]}
       with RUN: {"schema": 1, "journal", "run" or "task", "entries":
        [{"kind", "depth", "status", "count", "first", "last", ...}]}
       Ids are whole, times ISO 8601 UTC, durations seconds. What JSON

@@ -19,6 +19,7 @@ from durable.codec.decoder import decode, decode_exception
 from durable.codec.encoder import encode, encode_exception
 from durable.codec.exceptions import Unrecorded, UnrecordedValue
 from durable.codec.inert import Inert, decode_inert
+from durable.codec.secrets import dump
 from durable.codec.summary import summary
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "decode",
     "decode_exception",
     "decode_inert",
+    "dump",
     "encode",
     "encode_exception",
     "register",

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 from xxhash import xxh3_128_digest
 
-from durable.codec import arrays, callables, containers, exceptions, frames, leaves, objects, scalars, tables
+from durable.codec import arrays, callables, containers, exceptions, frames, leaves, objects, scalars, secrets, tables
 from durable.codec import extensions as x
 from durable.codec.classes import kind_of, name_of
 from durable.codec.walker import NATIVE, Handler, Walker, as_refused, cause_of, extension, pack, packed, per_class
@@ -62,8 +62,12 @@ def write_exception(value: BaseException, walker: Walker, depth: int) -> Any:
 @per_class
 def rule_for(cls: type) -> Handler | None:
     """The rule for a class that is not in the table, or None. A class's own ``__durable_key__`` wins."""
+    if secrets.is_secret(cls):
+        return secrets.write_digest
     if callable(getattr(cls, "__durable_key__", None)):
         return callables.write_keyed
+    if getattr(cls, "__durable_upstream__", False):
+        return None  # a future or state: it has no canonical form, what it stands for has
     if issubclass(cls, type):
         return callables.write_class
     kind = kind_of(cls)

@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec.msgpack import Ext
 
-from durable.codec import arrays, containers, exceptions, frames, objects, scalars, tables
+from durable.codec import arrays, containers, exceptions, frames, objects, scalars, secrets, tables
 from durable.codec import extensions as x
 from durable.codec.classes import kind_of, reference
 from durable.codec.decoder import Reading
@@ -39,6 +39,8 @@ def write_checked_frame(value: Any, walker: Walker, depth: int) -> Any:
 @per_class
 def rule_for(cls: type) -> Handler | None:
     """The rule for a class that is not in the table, or None."""
+    if secrets.is_secret(cls):
+        return secrets.refuse
     kind = kind_of(cls)
     if kind == x.EXCEPTION:
         return exceptions.write_exception

@@ -64,6 +64,7 @@ PARTIAL = 104  # [function, [argument, ...], {keyword: argument}]
 METHOD = 105  # [module, qualname, the object it is bound to]
 KEYED = 106  # [module, qualname, what __durable_key__ returned]
 CANONICAL_TABLE = 107  # [library, class name, shape, columns or their digest]
+SECRET = 108  # [module, qualname, PBKDF2 of the canonical form of what it holds, in 16 bytes]
 
 NAMES: dict[int, str] = {
     code: name for name, code in sorted(globals().items()) if name.isupper() and isinstance(code, int)

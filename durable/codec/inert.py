@@ -236,6 +236,7 @@ NESTED: dict[int, Reader] = {
     x.METHOD: _method,
     x.KEYED: lambda payload: Inert("call", _named(*payload[:2]), [payload[2]]),
     x.CANONICAL_TABLE: _canonical_table,
+    x.SECRET: lambda payload: Inert("call", _named(*payload[:2]), ["**********"]),
 }
 
 

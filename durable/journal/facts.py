@@ -52,12 +52,14 @@ class Outcome(NamedTuple):
         payload: the encoded value.
         cache_key: 16 bytes under which a memo policy may find it, or None.
         expires_at: microseconds since the epoch from which it is no memo hit any more, or None.
+        task_run: of one that is read and has a cache key: the row of the task run that computed it.
     """
 
     format: int
     payload: bytes
     cache_key: bytes | None = None
     expires_at: int | None = None
+    task_run: int | None = None
 
 
 class Label(NamedTuple):

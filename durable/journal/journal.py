@@ -188,15 +188,15 @@ def _transitions(
     plain, with_result = texts
     rows: list[Statement] = []
     if outcome is not None:
-        format_, payload, cache_key, expires_at = outcome
+        format_, payload, cache_key, expires_at, _ = outcome
         owner = run if cache_key is not None else None
         rows.append((sql.ADD_RESULT, (format_, checksum_of(payload), cache_key, expires_at, owner, payload)))
     for number, (kind, message) in enumerate(states):
         text = with_result if outcome is not None and number == 0 else plain
         rows.append((text, (run, seq + number, kind.code, now, process_id, message)))
     if source is not None:
-        kind, number = states[-1][0], len(states) - 1
-        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, source)
+        (kind, message), number = states[-1], len(states) - 1
+        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, message, source)
     return Entry(synced, *rows, at=now)
 
 

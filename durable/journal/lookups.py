@@ -28,6 +28,11 @@ class Lookups(Writer):
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
 
+    def task_run_name(self, run: int) -> str | None:
+        """The name of a task run's own, if it was given one."""
+        name: str | None = self.rows(sql.FIND_TASK_RUN_NAME, (run,))[0][0]
+        return name
+
     def executed_source(self, run: int) -> int | None:
         """The task row a task run was last executed with, if it is another than the run's own."""
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
@@ -58,8 +63,9 @@ class Lookups(Writer):
         Raises:
             CorruptPayload: they do not match their checksum.
         """
-        format_, checksum, cache_key, payload = self.rows(sql.FIND_RESULT, (result_id,))[0]
-        return self._trusted(f"result {result_id}", format_, checksum, payload, cache_key)
+        format_, checksum, cache_key, payload, owner = self.rows(sql.FIND_RESULT, (result_id,))[0]
+        trusted = self._trusted(f"result {result_id}", format_, checksum, payload)
+        return trusted if cache_key is None else trusted._replace(cache_key=cache_key, task_run=owner)
 
     def yields(self, run: int, start: int, limit: int) -> list[Yielded]:
         """The values a generator's task run has on record, from number `start` on, at most `limit`.
@@ -76,10 +82,14 @@ class Lookups(Writer):
         """How many values a generator's task run has on record."""
         return int(self.rows(sql.COUNT_YIELDS, (run,))[0][0])
 
-    def _trusted(self, what: str, format_: int, checksum: int, payload: bytes, key: bytes | None = None) -> Outcome:
+    def unkept_yields(self, run: int) -> int:
+        """How many of them could not be recorded."""
+        return int(self.rows(sql.COUNT_UNKEPT_YIELDS, (run,))[0][0])
+
+    def _trusted(self, what: str, format_: int, checksum: int, payload: bytes) -> Outcome:
         if checksum_of(payload) != checksum:
             raise CorruptPayload(f"{self.path}: {what} does not match its checksum: the file is damaged")
-        return Outcome(format_, payload, key)
+        return Outcome(format_, payload)
 
     def other_sources(self, task_key: bytes, row: int) -> list[tuple[int, bytes]]:
         """The other recorded sources of a task, newest first: row and digest."""

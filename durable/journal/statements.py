@@ -57,6 +57,7 @@ SELECT y.number, o.format, o.checksum, o.payload
 FROM task_run_yield AS y LEFT JOIN result AS o ON o.id = y.result_id
 WHERE y.task_run_id = ? AND y.number >= ? ORDER BY y.number LIMIT ?"""
 COUNT_YIELDS: Final = "SELECT coalesce(max(number), 0) FROM task_run_yield WHERE task_run_id = ?"
+COUNT_UNKEPT_YIELDS: Final = "SELECT count(*) FROM task_run_yield WHERE task_run_id = ? AND result_id IS NULL"
 
 # What a task run waited for: the upstream by its id, so that one written in the same transaction is found.
 ADD_DEPENDENCY: Final = """
@@ -66,7 +67,7 @@ SELECT d.id, u.id, ? FROM task_run AS d, task_run AS u WHERE d.key = ? AND u.key
 # The bytes a run returned or raised.
 ADD_RESULT: Final = """
 INSERT INTO result (format, checksum, cache_key, expires_at, task_run_id, payload) VALUES (?, ?, ?, ?, ?, ?)"""
-FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload FROM result WHERE id = ?"
+FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload, task_run_id FROM result WHERE id = ?"
 
 # The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.
 FIND_CACHED: Final = """
@@ -81,7 +82,8 @@ WHERE o.cache_key = ? AND s.state = 7 AND s.result_id = o.id ORDER BY o.id DESC 
 OTHER_SOURCES: Final = "SELECT id, source FROM task WHERE key = ? AND id <> ? ORDER BY id DESC LIMIT 20"
 RECENT_INPUTS: Final = """
 SELECT t.inputs FROM task_run AS t JOIN task AS d ON d.id = t.task_id
-WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = ? AND t.flow_run_id IS NOT ? AND t.inputs IS NOT NULL
+WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = :a AND t.inputs IS NOT NULL
+  AND (:b IS NULL OR t.flow_run_id IS NOT :b)
 ORDER BY t.id DESC LIMIT 20"""
 
 FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
@@ -107,7 +109,7 @@ WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """
-INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, task_id) VALUES (?, ?, ?, ?, ?, ?)"""
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message, task_id) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
 
@@ -115,6 +117,9 @@ SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL
 COUNT_EXECUTIONS: Final = """
 SELECT (t.state IN (5, 6)) + (SELECT count(*) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.state IN (5, 6))
 FROM task_run AS t WHERE t.id = ?"""
+
+# The name a task run was given when it began.
+FIND_TASK_RUN_NAME: Final = "SELECT name FROM task_run WHERE id = ?"
 
 # A version of a task's source.
 FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"

@@ -291,6 +291,11 @@ class Writer:
         return self._inherited
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing more is written here: it was closed, or a write has failed."""
+        return self._closed or self._poison is not None
+
+    @property
     def crosses_forks(self) -> bool:
         """Whether a forked child inherits what SQLite knows of the file: a poisoned connection cannot be closed."""
         return self._poison is not None

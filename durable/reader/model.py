@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from durable.spoken import spoken
+
 # Whether the process that executes a run (its id in bytes, the process's host and pid) is alive; None: cannot be told.
 Alive = Callable[[bytes, str, int], "bool | None"]
 
@@ -84,6 +86,11 @@ class FlowRun(NamedTuple):
     idempotency_key: str | None
     parent_row: int | None
     parent_task_row: int | None
+
+    @property
+    def called(self) -> str:
+        """How people call it: its own name, or the two words its id stands for."""
+        return self.name or spoken(bytes.fromhex(self.id))
 
     @property
     def completed(self) -> bool:

@@ -21,6 +21,8 @@ SELECT r.id, r.key, r.flow_id, r.name, r.state, r.at, r.process_id, r.idempotenc
 FROM flow_run AS r """
 FLOW_RUN: Final = _FLOW_RUN + "WHERE r.id = ?"
 FLOW_RUNS_BY_KEY: Final = _FLOW_RUN + "WHERE r.key BETWEEN ? AND ? LIMIT ?"
+FLOW_RUNS_SPOKEN: Final = _FLOW_RUN + "WHERE r.key BETWEEN ? AND ? AND r.name IS NULL LIMIT ?"
+FLOW_RUNS_NAMED: Final = _FLOW_RUN + "WHERE r.name = ? ORDER BY r.id DESC LIMIT ?"
 ROOT_RUNS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id IS NULL AND r.id < ? ORDER BY r.id DESC LIMIT ?"
 # What is called is recorded after its caller. In a damaged file that may not be so, and a walk down must end.
 SUBFLOWS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id = ? AND r.id > ? ORDER BY r.id"

@@ -110,6 +110,7 @@ def plain(day: str) -> float:
     resume_within=timedelta(hours=1),
     idempotency_key="2024-01-01",
     journal=Path("runs.db"),
+    validate_parameters=False,
 )
 def with_options(day: str, *, dry: bool = False) -> None:
     """A flow."""
@@ -177,10 +178,15 @@ task(cache_policy="INPUTS")  # type: ignore[call-overload]
 task(unknown=1)  # type: ignore[call-overload]
 flow(resume="always")  # type: ignore[call-overload]
 flow(retries="1")  # type: ignore[call-overload]
+flow(validate_parameters="yes")  # type: ignore[call-overload]
 INPUTS - 1  # type: ignore[operator]
 INPUTS + "a"  # type: ignore[operator]
 durable.configure(durability="fast")  # type: ignore[arg-type]
 durable.configure(journal=Path("runs.db"), durability="process")
+durable.configure(log_prints=True, task_default_retries=2, task_default_retry_delay_seconds=[1, 10, 100])
+durable.configure(retries=2)  # type: ignore[call-arg]
+with durable.temporary_settings({"log_prints": True}) as nothing:
+    assert_type(nothing, None)
 
 # What users annotate with.
 

@@ -1,0 +1,147 @@
+"""Which run a flow call is: beginning a new one, giving what is recorded of it, or taking over one that did not end.
+
+A root call first settles which flow run it is (`durable.resume`) and takes its lock; a subflow is identified like a
+task, lives under its root's lock, and follows the same rules for what is history and what gets a new chance.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+from durable.clock import clock
+from durable.definitions import FlowDefinition
+from durable.execution import Execution
+from durable.journal import Entry, FlowRecord
+from durable.logs import root_log
+from durable.outcomes import restore
+from durable.ownership import RunLock
+from durable.phrases import counted, duration, moment
+from durable.resume import Choice, Request, choose
+from durable.runs import FlowRun, Scope, tell_flow_start
+from durable.settings import setting
+from durable.states import AWAITING_RETRY, CRASHED, RETRYING, RUNNING, StateType
+
+_IN_FLIGHT: Final = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
+
+
+class Settling(Execution):
+    """The part of a flow call that settles its run. Attributes as in `Execution`."""
+
+    definition: FlowDefinition
+    run: FlowRun | None
+    _found_dead: bool
+    _identity: bytes | None
+    _key: bytes | None
+    _lock: RunLock | None
+    _parameters: bytes
+    _parameters_digest: bytes
+    _parent: Scope | None
+
+    def replay(self) -> Entry | None:
+        """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
+        if self.done:  # refused, or not ready: there is no run
+            return None
+        row = self.journal.flow_row(self.definition.key, self.definition.name, self.definition.function)
+        while True:
+            choice = self._choose(row)
+            if choice.record is None:
+                if self._begin(row):
+                    return None
+                continue  # another process has just taken the idempotency key
+            self._lock = choice.lock
+            if self._give_recorded(choice.record):
+                return None
+            return self._take_over(choice.record)
+
+    def _choose(self, row: int) -> Choice:
+        if self._identity is None:
+            return choose(Request(self.journal, self.definition, row, self._parameters_digest, self.definition.options))
+        assert self._parent is not None  # noqa: S101 - only a subflow has an identity
+        return Choice(self.journal.find_flow_run(self._identity) if self._parent.has_history else None)
+
+    def _begin(self, row: int) -> bool:
+        """Begin a new run. False if its idempotency key was taken in the meantime."""
+        parent, key = self._parent, self._identity or os.urandom(16)
+        if self._identity is None:
+            self._lock = RunLock(self.journal.path, key)
+            self._lock.acquire()
+        self.kind, self._key = RUNNING, key
+        run = self._becomes(key, 0)
+        label = self._label(run, frozenset())
+        flow_run = parent.flow_run if parent is not None else None
+        entry = self.journal.flow_run_begins(
+            key,
+            row,
+            (flow_run.id if flow_run is not None else None, parent.row if parent is not None else None),
+            RUNNING,
+            self._parameters,
+            self._parameters_digest,
+            self.definition.options.idempotency_key,
+            label,
+        )
+        self.journal.commit(entry)
+        record = self.journal.find_flow_run(key)
+        if record is None:
+            self.close()
+            return False
+        run.id, run.own_name, run.begun = record.id, label.name, record.begun
+        run.mark = parent.mark if parent is not None else 0
+        tell_flow_start(run, parent)
+        return True
+
+    def _becomes(self, key: bytes, row: int) -> FlowRun:
+        """The call executes that run."""
+        run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest)
+        own, parent = self.definition.options.log_prints, self._parent
+        inherited = parent.log_prints if parent is not None else setting("log_prints")
+        run.log_prints = inherited if own is None else own
+        run.describe = self.view
+        run.make_runner = self._make_runner
+        return run
+
+    def _make_runner(self) -> Any:
+        runner = self.definition.options.task_runner.duplicate()
+        runner.on_loop = self.definition.is_async
+        return runner
+
+    def _give_recorded(self, record: FlowRecord) -> bool:
+        """Give the run's recorded end, if it has one that counts."""
+        if record.state.type is StateType.COMPLETED and record.result_id is not None:
+            self._value = restore(self.journal.outcome(record.result_id), f"flow run {record.key.hex()[:7]}")
+        elif self._identity is not None and record.state.type is StateType.FAILED and self._is_history(record):
+            self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
+        else:
+            return False
+        self.kind, self.done, self._key = record.state, True, record.key
+        self.at, self.message = record.at, record.message or ""
+        return True
+
+    def _is_history(self, record: FlowRecord) -> bool:
+        assert self._parent is not None  # noqa: S101 - asked of subflows only
+        return (record.result_id or 0) > self._parent.mark
+
+    def _take_over(self, record: FlowRecord) -> Entry:
+        """Continue a run that did not complete."""
+        run = self._becomes(record.key, record.id)
+        run.own_name, run.begun = record.name, record.begun
+        parent_mark = self._parent.mark if self._parent is not None else 0
+        run.mark = max(parent_mark, self.journal.last_failure(record.id))
+        run.has_a_past()
+        self._retries = self.journal.failed_flow_attempts(record.id)
+        self._seq, self.kind, self._key = record.seq, record.state, record.key
+        count, took = self.journal.restored(record.id)
+        if self._identity is None:
+            root_log.info(
+                "resuming %s %s, begun %s: %s restored, %s saved",
+                run.flow_name,
+                run.key.hex()[:7],
+                moment(record.begun, clock().now()),
+                counted(count, "task"),
+                duration(took),
+            )
+        if record.state in _IN_FLIGHT:
+            self._found_dead = True
+            died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
+            return self._enters((CRASHED, died), (RUNNING, None))
+        return self._enters((RUNNING, None))
