@@ -15,6 +15,7 @@ import inspect
 import sys
 import sysconfig
 import textwrap
+import threading
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -25,6 +26,7 @@ from durable.codec import canonical
 from durable.errors import Unhashable
 from durable.keys import digest, function_name
 
+_parsing: Final = threading.Lock()
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
 _LIBRARY: Final = frozenset(
@@ -54,7 +56,9 @@ class Source(NamedTuple):
 def fingerprint(function: Any) -> Source:
     """The fingerprint of `function` and of what it refers to in its own project."""
     parts: dict[str, str] = {}
-    _add(function, parts, set())
+    # One thread at a time: parsing in two has raised SystemError on 3.10 to 3.12 (python/cpython#106905).
+    with _parsing:
+        _add(function, parts, set())
     return Source(digest("source", *[[name, value] for name, value in sorted(parts.items())]), parts)
 
 
