@@ -196,7 +196,7 @@ def test_the_wrong_run_is_named(script):
     script.write(in_colour(JOB, "sync"))
     script.go("one")
     script.ok()
-    assert "no flow run has an id that begins with 'zz'" in durable(script, "cancel", "runs.db", "zz").err
+    assert "no flow run is called 'zz', and no id begins so" in durable(script, "cancel", "runs.db", "zz").err
     assert durable(script, "cancel", "nothing.db", "-").code == 3
     assert not (script.folder / "nothing.db").exists()
     assert durable(script, "cancel").code == 2

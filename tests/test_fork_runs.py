@@ -184,7 +184,7 @@ def test_what_it_says_and_what_inspect_makes_of_it(script):
     ("words", "message"),
     [
         (("-", "--from", "nothing"), "has no task and no task run 'nothing'"),
-        (("ffff0000", "--from", "step"), "no flow run has an id that begins with"),
+        (("ffff0000", "--from", "step"), "no flow run is called"),
         (("early", "--from", "step"), "is a subflow of run"),
     ],
 )

@@ -44,6 +44,7 @@ LAYERS = {
     "filesystem": (2, 0),
     "keys": (2, 0),
     "source": (2, 1),
+    "sourcefile": (2, 2),
     "validation": (2, 1),
     "policies": (2, 2),
     "journal": (2, 1),

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from durable.cli.completing import runs_complete
 from durable.cli.exits import NO_SUCH, NOT_COMPLETED, Stopped
 from durable.cli.target import SCHEMA, flow_run, reading, split, writing
 from durable.cli.terminal import note
@@ -21,7 +22,7 @@ _POLL_SECONDS: Final = 0.1
 
 
 @click.command()
-@click.argument("words", metavar="[DB] RUN", nargs=-1, required=True)
+@click.argument("words", metavar="[DB] RUN", nargs=-1, shell_complete=runs_complete)
 @click.option("--wait", is_flag=True, help="Return when the run has stopped.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document; its shape is told below.")
 def cancel(words: tuple[str, ...], *, wait: bool, as_json: bool) -> None:

@@ -8,17 +8,18 @@ import sys
 import click
 
 from durable.cli import facts
+from durable.cli.completing import runs_complete
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.target import SCHEMA, flow_run, reading, split, writing
 from durable.cli.terminal import note
 from durable.journal.maintenance import fork_flow_run
 from durable.phrases import counted
 from durable.reader import FlowRun, JournalReader, TaskRun
-from durable.reader.calls import reused_before, task_run_in
+from durable.reader.forking import reused_before, task_run_in
 
 
 @click.command()
-@click.argument("words", metavar="[DB] RUN", nargs=-1, required=True)
+@click.argument("words", metavar="[DB] RUN", nargs=-1, shell_complete=runs_complete)
 @click.option(
     "--from", "start", metavar="TASK", required=True, help="The first task run to run again: its id, or a task's name."
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from durable.cli.completing import runs_complete
 from durable.cli.execution import call, resume_only, users_code
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.loading import Place, load, of_recorded
@@ -26,7 +27,7 @@ from durable.settings import configure
 
 
 @click.command()
-@click.argument("words", metavar="[DB] [RUN]", nargs=-1)
+@click.argument("words", metavar="[DB] [RUN]", nargs=-1, shell_complete=runs_complete)
 @click.option("--flow", "target", metavar="FLOW", help="Where its flow is now: job.py, job.py:flow or module:flow.")
 def resume(words: tuple[str, ...], *, target: str | None) -> None:
     """Continue exactly one run: completed tasks are kept, the rest runs.

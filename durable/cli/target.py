@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-import click
-
+from durable.cli.choosing import flow_run_of, needed
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.liveness import alive_for
 from durable.journal import Journal, open_journal
@@ -17,20 +13,13 @@ SCHEMA = 1  # of the JSON documents
 
 
 def split(words: tuple[str, ...], *, needs_run: bool) -> tuple[str, str | None]:
-    """``[DB] [RUN]`` as given. The journal may be left out where the first word cannot be one: it is ``-``, or it has
-    neither a dot nor a slash in it and no file is called so.
+    """``[DB] [RUN]`` as given, the journal by its path.
 
     Raises:
         UsageError: there are more words, or there is no run and `needs_run`.
     """
-    journal, rest = (None, words) if not words or _is_no_file(words[0]) else (words[0], words[1:])
-    if len(rest) > 1 or (needs_run and not rest):
-        raise click.UsageError(f"expected {'[DB] RUN' if needs_run else '[DB] [RUN]'}")
+    journal, rest = needed(words, ("RUN",), 1 if needs_run else 0)
     return journal_path(journal), rest[0] if rest else None
-
-
-def _is_no_file(word: str) -> bool:
-    return word == "-" or not ("." in word or "/" in word or os.sep in word or Path(word).exists())
 
 
 def reading(path: str) -> JournalReader:
@@ -46,29 +35,14 @@ def reading(path: str) -> JournalReader:
     return reader
 
 
-def flow_run(reader: JournalReader, prefix: str, *, root: bool = True) -> FlowRun:
-    """The flow run whose id begins with `prefix`; ``-`` is the newest.
+def flow_run(reader: JournalReader, word: str) -> FlowRun:
+    """The flow run that a word means, which is not a subflow; ``-`` is the newest.
 
     Raises:
-        Stopped: there is none, or several; or it is a subflow, and `root` asks for one that is not.
+        Stopped: there is none, or several; or it is a subflow, whose root is named.
     """
-    if prefix == "-":
-        newest = reader.flow_runs(1)
-        if not newest:
-            raise Stopped(NO_SUCH, f"{reader.path}: no flow was run yet")
-        return newest[0]
-    found = [run for run in reader.find(prefix) if isinstance(run, FlowRun)]
-    if len(found) > 1:
-        ids = ", ".join(run.id[: len(prefix) + 4] for run in found)
-        raise Stopped(
-            NO_SUCH, f"{reader.path}: several runs have ids that begin with {prefix!r}: {ids}... Give more digits"
-        )
-    if not found:
-        raise Stopped(
-            NO_SUCH, f"{reader.path}: no flow run has an id that begins with {prefix!r}. See `durable inspect`"
-        )
-    (run,) = found
-    if root and run.parent_row is not None:
+    run = flow_run_of(reader, word)
+    if run.parent_row is not None:
         top = run
         while top.parent_row is not None:
             top = reader.flow_run(top.parent_row)

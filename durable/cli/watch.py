@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from durable.cli import events, facts
+from durable.cli.completing import runs_complete
 from durable.cli.exits import NOT_COMPLETED, Stopped
 from durable.cli.tail import POLL_SECONDS
 from durable.cli.target import flow_run, reading, split
@@ -26,7 +27,7 @@ _SHOWN: Final = 15  # tasks in flight
 
 
 @click.command()
-@click.argument("words", metavar="[DB] [RUN]", nargs=-1)
+@click.argument("words", metavar="[DB] [RUN]", nargs=-1, shell_complete=runs_complete)
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the run did not complete.")
 @click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 def watch(words: tuple[str, ...], *, exit_code: bool, colour: Colour) -> None:

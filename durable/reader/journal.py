@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from durable.journal.schema import bound
 from durable.reader import sql
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
-from durable.reader.opening import Damaged, Opened, explained, has_log, open_for_reading, sizes
+from durable.reader.opening import Damaged, Opened, compiles, explained, has_log, open_for_reading, sizes
 from durable.reader.standing import KNOWN, STARTS, Standing, StateName
 from durable.spoken import digits_of
 
@@ -95,6 +95,13 @@ class JournalReader:
         """All rows of one of the queries of `durable.reader.sql`."""
         try:
             return self._connection.execute(text, bound(text, parameters)).fetchall()
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+
+    def fits(self, texts: Iterable[str]) -> bool:
+        """Whether the file has the tables and columns that these queries ask for."""
+        try:
+            return all(compiles(self._connection, text) for text in texts)
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 
