@@ -149,7 +149,7 @@ def test_expiry_refreshing_digests_and_new_calls(tmp_path, capsys):
         and "changed since" in said["secret"]
     )
     assert re.search(r"inputs changed: data: <.*> -> <.*> \(recorded as digests\)", said["long"])
-    assert said["memo"].startswith("source changed: helper")
+    assert said["memo"].startswith("source changed: job:helper")
     assert said["extra"] == f"new: run {first[:7]} made no such call"
     _, found = verdicts(capsys, tmp_path / "runs.db", first)
     assert found["memo"][0][2] == "it had never run: there is no earlier run of job"
