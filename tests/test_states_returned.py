@@ -300,7 +300,7 @@ def test_collections_of_states_decide_as_in_prefect(colour, journal):
         (lambda: (Completed(data=1),), (1,), ("Completed", "All states completed.")),
         (lambda: {"a": Completed(data=1)}, {"a": 1}, ("Completed", "")),
         (lambda: [Completed(data=1), 2], [1, 2], ("Completed", "")),
-        (lambda: [], [], ("Completed", "")),
+        (lambda: [], [], ("Completed", "")),  # noqa: PIE807 - a flow is a function, no class
         (
             lambda: [Completed(), Failed(data=boom), Failed()],
             ValueError,
