@@ -76,6 +76,7 @@ LAYERS = {
     "runners": (6, 1),
     # face
     "cache_policies": (7, 0),
+    "task_runners": (7, 0),
     "logging": (7, 0),
     "decorated": (7, 0),
     "runtime": (7, 1),
