@@ -154,7 +154,7 @@ def _embedded(data: dict[str, Any]) -> str:
 
 
 def _asset(name: str) -> str:
-    return files(__name__).joinpath("assets", name).read_text(encoding="utf-8")
+    return files(__name__).joinpath("assets").joinpath(name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:
