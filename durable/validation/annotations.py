@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from operator import getitem
 from pathlib import PurePath
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, cast, get_args, get_origin
 from uuid import UUID
 
 import msgspec
@@ -136,7 +137,7 @@ class Compiler:
         steps: list[Callable[[Any], Any]] = []
         metas = tuple(meta for meta in hint.__metadata__ if isinstance(meta, msgspec.Meta))
         if metas:
-            limited = Annotated.__class_getitem__((base, *metas))  # type: ignore[attr-defined]  # 3.10 has no [base, *metas]
+            limited = getitem(cast("Any", Annotated), (base, *metas))  # 3.10 has no [base, *metas]
             try:
                 steps.append(self._by_msgspec(limited))
             except Exception:  # noqa: BLE001 - as in check_of: the rest of the annotation still counts
