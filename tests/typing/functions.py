@@ -206,4 +206,4 @@ tags(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(runtime.flow_run.id, str | None)
 assert_type(runtime.flow_run.parameters, dict[str, Any])
 assert_type(runtime.task_run.run_count, int)
-runtime.task_run.idd  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+runtime.task_run.idd  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # noqa: B018
