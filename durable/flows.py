@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
@@ -190,22 +190,6 @@ def _runner(where: str, given: Any) -> TaskRunner:
     return runner
 
 
-class FlowDecorator(Protocol):
-    """``@flow(...)``, as a type checker sees it: what a generator function yields is read to its end, to a list."""
-
-    @overload
-    def __call__(self, fn: Callable[P, Iterator[T]], /) -> Flow[P, list[T]]: ...
-    @overload
-    def __call__(self, fn: Callable[P, AsyncIterator[T]], /) -> Flow[P, Coroutine[Any, Any, list[T]]]: ...
-    @overload
-    def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
-    def __call__(self, fn: Any, /) -> Any: ...
-
-
-@overload
-def flow(fn: Callable[P, Iterator[T]], /) -> Flow[P, list[T]]: ...
-@overload
-def flow(fn: Callable[P, AsyncIterator[T]], /) -> Flow[P, Coroutine[Any, Any, list[T]]]: ...
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
@@ -232,13 +216,12 @@ def flow(
     persist_result: bool | None = None,
     task_runner: TaskRunner | type[TaskRunner] | None = None,
     version: str | None = None,
-) -> FlowDecorator: ...
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
 
     Args:
-        fn: the function, plain or coroutine. Of a generator function, sync or async, a call gives the list of what it
-            yields.
+        fn: the function, plain or coroutine.
         name: the flow's name; by default the function's, with ``-`` for ``_``. With the function's qualified name it
             identifies the flow.
         description: the function's docstring by default.

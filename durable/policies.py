@@ -74,6 +74,8 @@ class CachePolicy:
             raise ConfigurationError(f"cache policy - {argument!r}: expected the name of an argument (str)")
         return replace(self, excluded=self.excluded | {argument})
 
+    # What durable calls.
+
     @property
     def reuses(self) -> bool:
         """Whether any recorded result may be used: False for NONE alone."""
@@ -143,12 +145,18 @@ class CachePolicy:
         return text + "".join(f" - {name!r}" for name in sorted(self.excluded))
 
 
+# A memo of the arguments.
 INPUTS: Final = CachePolicy(frozenset({"inputs"}))
+# A memo of the task's source; with nothing else, of any call of it.
 TASK_SOURCE: Final = CachePolicy(frozenset({"task_source"}))
+# A memo within one flow run.
 RUN_ID: Final = CachePolicy(frozenset({"run_id"}))
+# A memo of the flow's parameters.
 FLOW_PARAMETERS: Final = CachePolicy(frozenset({"flow_parameters"}))
+# Reuses nothing: the task runs whenever it is called.
 NONE: Final = CachePolicy()
 NO_CACHE: Final = NONE  # Prefect's other name for it
+# A checkpoint: the same call, in the same flow run.
 DEFAULT: Final = CachePolicy(frozenset({"inputs", "run_id"}), checkpoint=True)
 
 

@@ -170,6 +170,8 @@ class Transaction(Unit):
     def __repr__(self) -> str:
         return f"<transaction {self.key or ''}{' ' if self.key else ''}{self.state.name}>"
 
+    # What durable calls.
+
     # A block.
 
     @property

@@ -1,6 +1,7 @@
-"""The public interface as a type checker sees it: this file is checked by mypy --strict, and never run.
+"""The public interface as a type checker sees it: this folder is checked by mypy --strict and pyright, and never run.
 
-An error that is expected is ignored by its code, and unused ignores are errors, so one that goes missing is noticed.
+An error that is expected is ignored, for each of the two by its code, and unused ignores are errors, so one that goes
+missing is noticed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing_extensions import assert_type
 
 import durable
 from durable import Flow, State, StateType, Task, flow, task
-from durable.cache_policies import DEFAULT, INPUTS, NONE, TASK_SOURCE
+from durable.cache_policies import DEFAULT, INPUTS, NONE, TASK_SOURCE, CachePolicy
 from durable.transactions import (
     CommitMode,
     IsolationLevel,
@@ -65,12 +66,12 @@ assert_type(bare.name, str)
 assert_type(bare.tags, frozenset[str])
 assert_type(bare.description, str | None)
 
-bare()  # type: ignore[call-overload]
-bare(1)  # type: ignore[call-overload]
-bare("a", "b")  # type: ignore[call-overload]
-bare("a", other=1)  # type: ignore[call-overload]
-every_option("a", True)  # type: ignore[call-overload]
-len(empty_parentheses("a"))  # type: ignore[arg-type]
+bare()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+bare(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+bare("a", "b")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+bare("a", other=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+every_option("a", True)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+len(empty_parentheses("a"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 # The state instead of the value.
 
@@ -95,12 +96,12 @@ async def fetch(url: str) -> dict[str, int]:
 async def crawl(urls: list[str], depth: int = 1) -> int:
     """An async flow."""
     assert_type(await fetch(urls[0]), dict[str, int])
-    fetch(1)  # type: ignore[call-overload]
+    fetch(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportUnusedCoroutine]
     return depth
 
 
-coroutine = assert_type(fetch("a"), Coroutine[Any, Any, dict[str, int]])
-crawling = assert_type(crawl(["a"]), Coroutine[Any, Any, int])
+coroutine: Coroutine[Any, Any, dict[str, int]] = fetch("a")
+crawling: Coroutine[Any, Any, int] = crawl(["a"])
 
 # Flows.
 
@@ -127,16 +128,16 @@ def with_options(day: str, *, dry: bool = False) -> None:
 
 assert_type(plain("monday"), float)
 assert_type(plain("monday", return_state=True), State[float])
-plain(1)  # type: ignore[call-overload]
-plain()  # type: ignore[call-overload]
+plain(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+plain()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 plain.with_options(resume="never")("monday")
 
 # Other options, same types.
 
-assert_type(bare.with_options(retries=2), Task[[str, int], list[str]])  # type: ignore[assert-type]  # it keeps the names too
+assert_type(bare.with_options(retries=2), Task[[str, int], list[str]])  # type: ignore[assert-type]  # pyright: ignore[reportAssertTypeFailure]  # it keeps the names too
 assert_type(bare.with_options(retries=2)("a"), list[str])
 assert_type(plain.with_options(name="other")("monday"), float)
-bare.with_options(retries=2)(1)  # type: ignore[call-overload]
+bare.with_options(retries=2)(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 # Methods, class methods and static methods.
 
@@ -169,9 +170,9 @@ class Loader:
 loader = Loader()
 assert_type(loader.load("a"), int)
 assert_type(loader.load("a", return_state=True), State[int])
-loader.load(1)  # type: ignore[call-overload]
-loader.load("a", "b")  # type: ignore[call-overload]
-fetching = assert_type(loader.fetch("a"), Coroutine[Any, Any, bytes])
+loader.load(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+loader.load("a", "b")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+fetching: Coroutine[Any, Any, bytes] = loader.fetch("a")
 assert_type(loader.load.with_options(retries=1)("a"), int)
 assert_type(Loader.load(loader, "a"), int)
 assert_type(Loader.of_none("a"), int)
@@ -179,20 +180,20 @@ assert_type(loader.day("monday"), str)
 
 # Options that cannot be meant.
 
-task(retries="3")  # type: ignore[call-overload]
-task(on_interrupt="ignore")  # type: ignore[call-overload]
-task(result_serializer="json")  # type: ignore[call-overload]
-task(cache_policy="INPUTS")  # type: ignore[call-overload]
-task(unknown=1)  # type: ignore[call-overload]
-flow(resume="always")  # type: ignore[call-overload]
-flow(retries="1")  # type: ignore[call-overload]
-flow(validate_parameters="yes")  # type: ignore[call-overload]
-INPUTS - 1  # type: ignore[operator]
-INPUTS + "a"  # type: ignore[operator]
-durable.configure(durability="fast")  # type: ignore[arg-type]
+task(retries="3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+task(on_interrupt="ignore")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+task(result_serializer="json")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+task(cache_policy="INPUTS")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+task(unknown=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+flow(resume="always")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+flow(retries="1")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+flow(validate_parameters="yes")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+INPUTS - 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
+INPUTS + "a"  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue, reportUnusedExpression]
+durable.configure(durability="fast")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 durable.configure(journal=Path("runs.db"), durability="process")
 durable.configure(log_prints=True, task_default_retries=2, task_default_retry_delay_seconds=[1, 10, 100])
-durable.configure(retries=2)  # type: ignore[call-arg]
+durable.configure(retries=2)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 with durable.temporary_settings({"log_prints": True}) as nothing:
     assert_type(nothing, None)
 
@@ -214,8 +215,8 @@ async def block() -> int:
 
 
 assert_type(get_transaction(), Transaction | None)
-transaction(commit_mode="LAZY")  # type: ignore[arg-type]
-transaction(key=1)  # type: ignore[arg-type]
+transaction(commit_mode="LAZY")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+transaction(key=1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 # What users annotate with.
 
@@ -226,5 +227,5 @@ def call(one: Task[[str], int], other: Flow[..., float]) -> float:
 
 
 call(empty_parentheses, plain)
-call(fetch, plain)  # type: ignore[arg-type]
-assert_type((DEFAULT + NONE - "path"), durable.cache_policies.CachePolicy)
+call(fetch, plain)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+assert_type((DEFAULT + NONE - "path"), CachePolicy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from logging import Logger
 from typing import Any
 
@@ -88,33 +88,6 @@ async def calling() -> None:
 
 
 crawling: Coroutine[Any, Any, int] = crawl.with_options(name="other")(["a"])
-
-# Of a flow that is a generator function, a call gives the list of what it yields.
-
-
-@flow
-def counting(upto: int) -> Iterator[int]:
-    """A generator flow."""
-    yield from range(upto)
-
-
-@flow(name="counting")
-def counting_more(upto: int) -> Generator[int, None, None]:
-    """A generator flow."""
-    yield from range(upto)
-
-
-@flow(name="streaming")
-async def streaming(upto: int) -> AsyncIterator[str]:
-    """An async generator flow."""
-    yield str(upto)
-
-
-assert_type(counting(3), list[int])
-assert_type(counting_more(3), list[int])
-assert_type(counting(3, return_state=True), State[list[int]])
-streamed: Coroutine[Any, Any, list[str]] = streaming(3)
-counting("3")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 # A hook's decorator gives the hook.
 
@@ -206,4 +179,4 @@ tags(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 assert_type(runtime.flow_run.id, str | None)
 assert_type(runtime.flow_run.parameters, dict[str, Any])
 assert_type(runtime.task_run.run_count, int)
-runtime.task_run.idd  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue]  # noqa: B018
+runtime.task_run.idd  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]  # noqa: B018

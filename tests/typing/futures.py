@@ -64,9 +64,9 @@ size.submit()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 size.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 size.submit("a", "b")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 size.submit("a", other=1)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-fetch.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-lines.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
-pages.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+fetch.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+lines.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
+pages.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 # With arguments of the call itself the function's are not checked, and what it gives is.
 
@@ -91,8 +91,14 @@ assert_type(future.wait(1), None)
 future.add_done_callback(lambda ended: assert_type(ended, Future[int]))
 future.result("soon")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 len(future.result())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-wider: Future[float] = future  # a future only gives
-assert_type(wider.result(), float)
+
+
+def wider(given: Future[float]) -> None:
+    """A future only gives, so one of less is one of more."""
+    assert_type(given.result(), float)
+
+
+wider(future)
 
 
 async def awaiting() -> None:
@@ -185,4 +191,4 @@ assert_type(store.get.map(["a"]), FutureList[int])
 assert_type(store.put.submit("a", 1, return_state=True), State[bool])
 syncing: Coroutine[Any, Any, None] = store.sync()
 store.put.submit("a")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
-store.get.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+store.get.submit(1)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType, reportCallIssue]
