@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
-from durable.cli import facts, pages
+from durable.cli import facts, taskpage
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
 
 SCHEMA: Final = 1
@@ -75,7 +75,7 @@ def task_run(reader: JournalReader, health: Health, run: TaskRun, nodes: Iterabl
         "process": _process(reader, run.process_row),
         "flow_run": flow.id if flow is not None else None,
         "called_by": parent.id if parent is not None else None,
-        **(pages.document(reader, run) if reader.fits(queries.ALL) else {}),
+        **(taskpage.document(reader, run) if reader.fits(queries.ALL) else {}),
     }
     written(
         {"schema": SCHEMA, "journal": _journal(reader, health), "task": facts_of_task},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from durable.cli import facts, pages
+from durable.cli import facts, taskpage
 from durable.cli.terminal import Screen, clipped, note, value_text
 from durable.codec.inert import safe, size
 from durable.phrases import counted, duration
@@ -183,14 +183,14 @@ def task_run(screen: Screen, reader: JournalReader, run: TaskRun, nodes: Iterabl
         lines.append(("called by", f"{facts.call(reader, parent)} {parent.id[:7]}"))
     known = reader.fits(queries.ALL)  # an older journal has no more than the above
     if known:
-        lines += pages.key_lines(screen, reader, run)
+        lines += taskpage.key_lines(screen, reader, run)
     _facts(screen, lines)
     failure = reader.failure(run)
     if failure is not None:
         screen.line()
         _failure(screen, failure, "  ", None)
     if known:
-        pages.sections(screen, reader, run)
+        taskpage.sections(screen, reader, run)
     tree(screen, reader, nodes, everything=True)
 
 

@@ -29,7 +29,7 @@ RAISE: Final = "raise"
 PERHAPS: Final = "may run"
 INSIDE: Final = "inside"
 
-_REMEMBERED: Final = 10_000
+_REMEMBERED: Final = 1000
 _DEEPEST: Final = 100
 _CANCELLED: Final = ("COMPLETED", "CANCELLED")
 
@@ -75,7 +75,7 @@ class Plan:
         self._facts = facts
         self._marks: dict[int, int] = {}
         self._given: dict[int, bool] = {}  # flow run -> its end is given, so its calls are not asked for
-        self._steps: OrderedDict[int, Step] = OrderedDict()
+        self._words: OrderedDict[int, str | None] = OrderedDict()
 
     def every(self) -> Iterator[Step]:
         """Each recorded call of the run and its subflows."""
@@ -98,22 +98,25 @@ class Plan:
         return self._by_source(found, "cached, if it is called with these arguments")
 
     def _step(self, found: Call, depth: int) -> Step:
-        known = self._steps.get(found.row)
-        if known is None:
-            known = self._steps[found.row] = self._inside(found, depth) or self._own(found)
-            if len(self._steps) > _REMEMBERED:
-                self._steps.popitem(last=False)
-        return known
+        return self._inside(found, depth) or self._own(found)
 
     def _inside(self, found: Call, depth: int) -> Step | None:
         """A call that nobody asks for, because its caller's result is given."""
-        if found.parent is not None and found.parent < found.row and depth < _DEEPEST:
-            parent = call(self.reader, found.parent)
-            if parent is not None and self._step(parent, depth + 1).word in (REPLAY, RAISE, INSIDE):
-                return Step(found, INSIDE, "its caller's result is given")
+        parent = found.parent if found.parent is not None and found.parent < found.row else None
+        if parent is not None and depth < _DEEPEST and self._word(parent, depth + 1) in (REPLAY, RAISE, INSIDE):
+            return Step(found, INSIDE, "its caller's result is given")
         if found.flow_run is not None and self._is_given(found.flow_run):
             return Step(found, INSIDE, "its subflow's result is given")
         return None
+
+    def _word(self, row: int, depth: int) -> str | None:
+        """What is to happen to a caller. Those are asked for again and again, so the newest are remembered."""
+        if row not in self._words:
+            found = call(self.reader, row)
+            self._words[row] = None if found is None else self._step(found, depth).word
+            if len(self._words) > _REMEMBERED:
+                self._words.popitem(last=False)
+        return self._words.get(row)
 
     def _own(self, found: Call) -> Step:
         state = self.reader.state(found.state)
@@ -170,10 +173,10 @@ class Plan:
             self._given[flow_run] = False  # in a damaged file a run may be its own ancestor
             run = self.reader.flow_run(flow_run)
             if run.row != self.run.row:
-                caller = call(self.reader, run.parent_task_row) if run.parent_task_row is not None else None
+                caller = run.parent_task_row
                 self._given[flow_run] = (
                     (run.type == "COMPLETED" and run.result_row is not None)
-                    or (caller is not None and self._step(caller, 1).word in (REPLAY, RAISE, INSIDE))
+                    or (caller is not None and self._word(caller, 1) in (REPLAY, RAISE, INSIDE))
                     or (run.parent_row is not None and self._is_given(run.parent_row))
                 )
         return self._given[flow_run]
