@@ -83,8 +83,8 @@ def _by_idempotency_key(request: Request, key: str) -> Choice:
     record = request.journal.flow_run_by_idempotency_key(request.row, key)
     if record is None:
         return Choice()
-    override = resume_override()
-    if record.state is CANCELLED and not (override and record.key.hex().startswith(override)):
+    override = resume_override() or "never"
+    if record.state is CANCELLED and not record.key.hex().startswith(digits_of(override) or override):
         raise NothingToResume(
             f"{request.flow.where}: the run of idempotency key {key!r} was cancelled. To continue it after all: "
             f"DURABLE_RESUME={record.key.hex()[:7]}"

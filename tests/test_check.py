@@ -109,7 +109,8 @@ def test_the_place_is_told_and_left_as_it_was(sound):
     assert found["sound"] is True
     assert found["place"]["sqlite"] == sqlite3.sqlite_version
     assert found["place"]["fsync_seconds"] > 0
-    assert found["place"]["pragmas"]["journal_mode"] == "wal"
+    assert found["place"]["pragmas"]["page_size"] == 4096
+    assert found["place"]["pragmas"].get("journal_mode", "wal") == "wal"
     assert found["place"]["live_runs"] == []
     assert {each["name"] for each in found["checks"]} >= {"structure", "append-only", "task histories", "results"}
 

@@ -26,7 +26,7 @@ from durable.ownership import live_runs
 from durable.phrases import counted, duration
 from durable.reader import JournalReader
 from durable.reader.checking import EVERYTHING, STRUCTURE, USUAL, Check
-from durable.reader.opening import sizes
+from durable.reader.opening import has_log, sizes
 from durable.settings import journal_path
 
 _SHOWN: Final = 20  # of what one check finds
@@ -103,7 +103,12 @@ def _place(reader: JournalReader) -> dict[str, Any]:
         "wal_reset_bug": facts.has_wal_reset_bug(),
         "file_system": kind,
         "unsafe": is_unsafe(kind),
-        "pragmas": {name: reader.rows(f"PRAGMA {name}")[0][0] for name in _PRAGMAS},
+        # Read without a log beside it, a file is opened as if it never changed, and SQLite tells of no journal mode.
+        "pragmas": {
+            name: reader.rows(f"PRAGMA {name}")[0][0]
+            for name in _PRAGMAS
+            if name != "journal_mode" or has_log(reader.path)
+        },
         "fsync_seconds": _fsync_seconds(folder),
         "live_runs": live_runs(reader.path),
         "notes": list(reader.notes),

@@ -15,7 +15,7 @@ import click
 
 from durable.cli import facts
 from durable.cli.exits import BUSY, Stopped
-from durable.cli.target import SCHEMA, reading, writing
+from durable.cli.target import SCHEMA, is_over, reading, writing
 from durable.cli.terminal import note
 from durable.clock import clock
 from durable.codec.inert import safe, size
@@ -111,7 +111,7 @@ def _chosen(reader: JournalReader, age: int, keep: int, *, force: bool) -> list[
     while page := reader.flow_runs(100, before):
         for run in page:
             seen[run.function] += 1
-            finished = run.type in ("COMPLETED", "CANCELLED")
+            finished = is_over(run)
             old = now - (run.started if run.ended is None else run.ended) > age
             if seen[run.function] > keep and old and (finished or force):
                 found.append(run)
@@ -134,7 +134,7 @@ def _locked(journal: Journal, doomed: list[_Doomed]) -> Iterator[None]:
     """Hold the locks of the runs that somebody could take up in the meantime: those that did not complete."""
     with ExitStack() as held:
         for run, _ in doomed:
-            if run.completed:
+            if run.completed and is_over(run):
                 continue
             key = bytes.fromhex(run.id)
             lock = RunLock(journal.path, key)

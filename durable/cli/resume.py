@@ -14,7 +14,7 @@ from durable.cli.completing import runs_complete
 from durable.cli.execution import call, resume_only, users_code
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.loading import Place, load, of_recorded
-from durable.cli.target import flow_run, reading, split
+from durable.cli.target import flow_run, is_over, reading, split
 from durable.cli.terminal import note
 from durable.codec import decode
 from durable.errors import CodecError
@@ -43,7 +43,7 @@ def resume(words: tuple[str, ...], *, target: str | None) -> None:
     path, run = split(words, needs_run=False)
     with reading(path) as reader:
         chosen = flow_run(reader, run) if run is not None else _newest_unfinished(reader)
-        if chosen.completed:
+        if chosen.completed and is_over(chosen):
             raise Stopped(NO_SUCH, f"{reader.path}: run {chosen.id[:7]} has completed; nothing is left to do")
         recorded = recorded_call(reader, chosen)
         file = reader.path
@@ -67,7 +67,7 @@ def _newest_unfinished(reader: JournalReader) -> FlowRun:
     before: int | None = None
     while page := reader.flow_runs(100, before):
         for run in page:
-            if run.type not in ("COMPLETED", "CANCELLED"):
+            if not is_over(run):
                 return run
         before = page[-1].row
     raise Stopped(NO_SUCH, f"{reader.path}: every run has completed or was cancelled; nothing is left to do")

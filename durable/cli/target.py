@@ -8,6 +8,7 @@ from durable.cli.liveness import alive_for
 from durable.journal import Journal, open_journal
 from durable.reader import FlowRun, JournalReader
 from durable.settings import durability, journal_path
+from durable.states import ROLLED_BACK
 
 SCHEMA = 1  # of the JSON documents
 
@@ -48,6 +49,11 @@ def flow_run(reader: JournalReader, word: str) -> FlowRun:
             top = reader.flow_run(top.parent_row)
         raise Stopped(NO_SUCH, f"{reader.path}: {run.id[:7]} is a subflow of run {top.id[:7]}: name that one")
     return run
+
+
+def is_over(run: FlowRun) -> bool:
+    """Whether no run of the script continues it: it completed, and was not rolled back since, or it was cancelled."""
+    return run.type == "CANCELLED" or (run.completed and run.state != ROLLED_BACK.name)
 
 
 def writing(reader: JournalReader) -> Journal:

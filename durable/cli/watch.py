@@ -60,7 +60,8 @@ def _print(screen: Screen, path: str, row: int) -> FlowRun:
         signature = Signature(reader.path)
         signature.changed()
         seen = reader.flow_run(row)
-        screen.line(_head(screen, seen))
+        if seen.running:
+            screen.line(_head(screen, seen))
         follower.begin(reader, 0)
         family.update(reader.family(row))
     changed = True

@@ -19,6 +19,7 @@ from durable.states import (
     AWAITING_RETRY,
     BY_CODE,
     CACHED,
+    COMPLETED,
     FAILED,
     RETRYING,
     STATES,
@@ -28,6 +29,7 @@ from durable.states import (
 )
 
 _RAISED: Final = frozenset({FAILED, TIMED_OUT, AWAITING_RETRY, RETRYING})
+_RETURNED: Final = frozenset({COMPLETED, CACHED})  # others may have either: a cancelled state can be returned
 _TASK_HISTORY: Final = """
 SELECT t.id, t.state, t.at, s.seq, s.state, s.at, s.result_id, o.format, o.id
 FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id LEFT JOIN result AS o ON o.id = s.result_id
@@ -129,7 +131,7 @@ def _histories(reader: JournalReader, text: str, noun: str) -> Iterator[str]:
             continue
         if there is None:
             yield f"{noun} {row}, transition {seq}: its result {result} is missing"
-        elif (format_ == FORMAT_EXCEPTION) != (kind in _RAISED):
+        elif (kind in _RETURNED and format_ == FORMAT_EXCEPTION) or (kind in _RAISED and format_ != FORMAT_EXCEPTION):
             yield f"{noun} {row}, transition {seq}: {kind.name if kind else '?'} has a result of format {format_}"
         if kind is not CACHED:
             if result <= newest:
