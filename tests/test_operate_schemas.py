@@ -1,6 +1,9 @@
 """What the commands that act print with --json is what schema/cli says."""
 
 import json
+import re
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 from operating import durable
@@ -89,3 +92,25 @@ def test_the_check_sees_what_is_wrong():
     assert not wrong({"a": 1}, rule)
     for bad in ({}, {"a": True}, {"a": "1"}, {"a": 1, "b": 2}, []):
         assert wrong(bad, rule)
+
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "cli-operate.md"
+
+
+@pytest.mark.parametrize("name", "run resume watch tail cancel fork check backup export prune".split())
+def test_every_command_and_option_is_in_the_documentation_and_the_other_way_round(name):
+    command = getattr(import_module(f"durable.cli.{name}"), name)
+    text = DOCS.read_text(encoding="utf-8")
+    section = text.partition(f"## durable {name}\n")[2].partition("\n## ")[0]
+    assert section, f"no section on {name}"
+    (usage,) = re.findall(rf"`(durable {name}[^`]*)`: ", section)
+    options = {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+    shown = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", usage))
+    assert shown <= options
+    common = {"--color", "--force"}
+    missing = {
+        parameter.name
+        for parameter in command.params
+        if parameter.opts[0].startswith("-") and not shown & set(parameter.opts) and not common & set(parameter.opts)
+    }
+    assert not missing
