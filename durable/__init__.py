@@ -8,6 +8,7 @@ from durable import runtime
 from durable.annotations import allow_failure, quote, unmapped
 from durable.codec import register
 from durable.errors import (
+    CancelledRun,
     CodecError,
     ConfigurationError,
     CorruptPayload,
@@ -29,6 +30,7 @@ from durable.errors import (
     NotSerializable,
     ParameterBindError,
     ParameterTypeError,
+    RunAbandoned,
     RunFailed,
     SubmittedTaskFailed,
     TaskFailed,
@@ -51,6 +53,7 @@ from durable.tasks import Task, task
 from durable.version import __version__
 
 __all__ = [
+    "CancelledRun",
     "CodecError",
     "ConfigurationError",
     "CorruptPayload",
@@ -74,6 +77,7 @@ __all__ = [
     "NothingToResume",
     "ParameterBindError",
     "ParameterTypeError",
+    "RunAbandoned",
     "RunFailed",
     "State",
     "StateType",

@@ -31,7 +31,7 @@ from xxhash import xxh3_128_digest
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import TaskDefinition
-from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
+from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.logs import task_log
@@ -74,6 +74,7 @@ class Call(Execution, Scope):
         *SLOTS,
         "_begun",
         "_cache_key",
+        "_fed_by",
         "_guard",
         "_inputs",
         "_name",
@@ -127,6 +128,8 @@ class Call(Execution, Scope):
         self._reason: str | None = None
         self._guard: SidecarLock | None = None
         self._unready: Entry | None = None
+        live = yielding.get()
+        self._fed_by = self._feeding(live) if live else ()
 
     # What a driver calls, in this order.
 
@@ -215,10 +218,13 @@ class Call(Execution, Scope):
         return None
 
     def cancelled(self) -> Entry | None:
-        """It is called off before its body began."""
+        """It is called off, while it waits for something else than its body."""
+        if self.attempt:
+            self.done = True
+            return self._ends(CANCELLED, "Cancelled between two attempts.")
         self.done, self.message = True, "Cancelled before it began."
         if self._parent.recorded(self.key) is None:
-            return self._ends_at_once(CANCELLED, message=self.message)
+            return self._ends_at_once(CANCELLED, message=self.message, synced=False)
         self.kind = CANCELLED
         return None
 
@@ -311,6 +317,8 @@ class Call(Execution, Scope):
 
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
+        if flow_run is not None and flow_run.root.abandoned:
+            raise RunAbandoned(f"{self.name}: flow run {flow_run.name} was given up; this call is not made")
         self._name = label.name
         return Place(
             self.key,
@@ -329,18 +337,23 @@ class Call(Execution, Scope):
         """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
         found = []
         for need in self.needs or ():
-            run_id = need.state().run_id
-            if run_id is not None:
-                found.append((bytes.fromhex(run_id), need.argument))
-        live = yielding.get()
-        if live:
-            values = self.definition.parameters_of(self.args, self.kwargs)
-            found += [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
-        return tuple(found)
+            run = need.recorded_as()
+            if run is not None:
+                found.append((run, need.argument))
+        return (*found, *self._fed_by)
 
-    def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:
+    def _feeding(self, live: dict[bytes, Any]) -> tuple[tuple[bytes, str], ...]:
+        """Generators whose last value is an argument. Asked when the call is made: then it is still their last."""
+        given = self.definition.parameters_of(self.args, self.kwargs).items()
+        return tuple((run, name) for run, last in list(live.items()) for name, value in given if value is last)
+
+    def _ends_at_once(
+        self, kind: StateKind, *, result_id: int | None = None, message: str | None = None, synced: bool = True
+    ) -> Entry:
         self.kind, self._seq = kind, 1
-        entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
+        entry = self.journal.task_run_ends_at_once(
+            self._place(), kind, result_id=result_id, message=message, synced=synced
+        )
         self.at = entry.at
         return entry
 
@@ -367,6 +380,9 @@ class Call(Execution, Scope):
         synced: bool = False,
         source: int | None = None,
     ) -> Entry:
+        run = self.flow_run
+        if run is not None and run.root.abandoned:
+            raise RunAbandoned(f"{self.name}: flow run {run.name} was given up; how this ended is not recorded")
         for kind, _ in states:
             check_transition(self.kind, kind, self.definition.name)
             self.kind = kind

@@ -205,9 +205,10 @@ def _settled(call: Driven, value: Any) -> Any:
     return call.settled(value)
 
 
-def _stop(call: Driven, error: BaseException) -> None:
-    if (runner := call.runner()) is not None:
-        runner.stop(error)
+def _stop(call: Any, error: BaseException) -> None:
+    runner, abandon = call.stop(error)
+    if runner is not None:
+        call.stopped(runner.stop(error, abandon=abandon))
 
 
 def _answer(retry: Any) -> bool:
@@ -365,9 +366,10 @@ async def _settled_async(call: Driven, value: Any) -> Any:
     return call.settled(value)
 
 
-async def _stop_async(call: Driven, error: BaseException) -> None:
-    if (runner := call.runner()) is not None:
-        await runner.stop_async(error)
+async def _stop_async(call: Any, error: BaseException) -> None:
+    runner, abandon = call.stop(error)
+    if runner is not None:
+        call.stopped(await runner.stop_async(error, abandon=abandon))
 
 
 async def _answer_async(retry: Any) -> bool:

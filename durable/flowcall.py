@@ -14,7 +14,7 @@ from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
 from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeError, TerminationSignal, UnfinishedRun
 from durable.execution import SLOTS
-from durable.interrupts import Interrupts
+from durable.interrupts import Interrupts, giving_up
 from durable.journal import Entry, Journal, Outcome
 from durable.keys import digest
 from durable.logs import flow_log, root_log
@@ -48,6 +48,7 @@ class FlowCall(Settling):
         *SLOTS,
         "_found_dead",
         "_identity",
+        "_interrupted_by",
         "_interrupts",
         "_is_root",
         "_key",
@@ -95,6 +96,7 @@ class FlowCall(Settling):
         self._key: bytes | None = None
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
+        self._interrupted_by: BaseException | None = None
         self._found_dead = False
         self._verdict: str | None = None
 
@@ -149,14 +151,28 @@ class FlowCall(Settling):
 
     def enter(self) -> None:
         """The body begins: calls made from here on belong to this run, and signals are watched."""
-        if self._is_root:
-            self._interrupts.watch(_canceller() if self.definition.is_async else None)
         assert self.run is not None  # noqa: S101 - replay has settled it
+        canceller = None
+        if self.definition.is_async:
+            from asyncio import get_running_loop  # an async flow is running, so this is a look-up
+
+            self.run.loop = get_running_loop()
+            canceller = _canceller()
+        if self._is_root:
+            self._interrupts.watch(canceller)
         self._enter(self.run)
 
     def runner(self) -> Any:
         """What executes the task runs that its body submits, if it has submitted any."""
         return self.run.runner if self.run is not None else None
+
+    def stop(self, error: BaseException) -> tuple[Any, bool]:
+        """The body raised `error`: the runner to be stopped, if any, and whether what it runs is given up at once."""
+        return self.runner(), giving_up() or type(error).__name__ == "GeneratorExit"
+
+    def stopped(self, interruption: BaseException | None) -> None:
+        """What was submitted has ended, or was given up; `interruption` arrived meanwhile."""
+        self._interrupted_by = interruption
 
     def settled(self, value: Any) -> Any:
         """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
@@ -233,7 +249,9 @@ class FlowCall(Settling):
     # How it goes on.
 
     def _meaning(self, error: BaseException) -> BaseException:
-        """As in `Execution`; a cancellation by SIGTERM is a termination."""
+        """As in `Execution`; a cancellation by SIGTERM is a termination, and one that came later is what counts."""
+        if self._interrupted_by is not None:
+            return self._interrupted_by
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
         return super()._meaning(error)

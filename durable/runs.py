@@ -96,6 +96,9 @@ class FlowRun(Scope):
         describe: gives it as users are told of it.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
+        loop: the event loop that its coroutine runs on; None for a plain function.
+        root: the outermost flow run it is part of; itself where it is that.
+        abandoned: of a root: it was given up while parts of it run, and nothing they do is recorded any more.
     """
 
     __slots__ = (
@@ -103,12 +106,15 @@ class FlowRun(Scope):
         "_limit",
         "_window",
         "_window_lock",
+        "abandoned",
         "describe",
         "flow_name",
         "id",
+        "loop",
         "make_runner",
         "own_name",
         "parameters",
+        "root",
         "runner",
     )
 
@@ -125,6 +131,9 @@ class FlowRun(Scope):
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
         self.runner: Any = None
+        self.loop: Any = None
+        self.root = self
+        self.abandoned = False
         self.make_runner: Callable[[], Any] = lambda: None
 
     @property

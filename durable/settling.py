@@ -95,12 +95,14 @@ class Settling(Execution):
         own, parent = self.definition.options.log_prints, self._parent
         run.log_prints = own if own is not None else parent is not None and parent.log_prints
         run.describe = self.view
+        if parent is not None and parent.flow_run is not None:
+            run.root = parent.flow_run.root
         run.make_runner = self._make_runner
         return run
 
     def _make_runner(self) -> Any:
         runner = self.definition.options.task_runner.duplicate()
-        runner.on_loop = self.definition.is_async
+        runner.run = self.run
         return runner
 
     def _give_recorded(self, record: FlowRecord) -> bool:

@@ -19,7 +19,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from durable.errors import InvalidTransition, TaskFailed
+from durable.errors import CancelledRun, InvalidTransition, TaskFailed
 
 R = TypeVar("R")
 
@@ -181,11 +181,17 @@ class State(Generic[R]):
             raise_on_failure: raise the run's exception if it failed; False returns the exception instead.
 
         Raises:
+            CancelledRun: the run was called off.
             Exception: the run's own, or `TaskFailed` where a run that did not complete left none.
         """
         if self.is_completed():
             return self.data  # type: ignore[no-any-return]  # the caller's R
-        failure = self.data if isinstance(self.data, BaseException) else TaskFailed(self.name, self.message)
+        if isinstance(self.data, BaseException):
+            failure = self.data
+        elif self.is_cancelled():
+            failure = CancelledRun(f"run {self.run_id[:7]}" if self.run_id else "the run", self.message)
+        else:
+            failure = TaskFailed(self.name, self.message)
         if raise_on_failure:
             raise failure
         return failure  # type: ignore[return-value]  # Prefect's contract for raise_on_failure=False

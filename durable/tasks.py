@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -24,7 +24,7 @@ from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
 from durable.settings import default_retries, default_retry_delay, durability, journal_path
 from durable.states import State
-from durable.upstream import wait_for_option
+from durable.upstream import Need, wait_for_option
 from durable.views import TaskRunContext
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
@@ -150,18 +150,18 @@ class Task(Decorated[P, R, TaskDefinition]):
             show_by_default()
             scope = standalone(open_journal(journal_path(), durability()))
         definition = self.definition
-        call = self._call(scope, args, kwargs, wait_for, return_state=return_state)
+        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
+        call = self._call(scope, args, kwargs, needs, return_state=return_state)
         if isinstance(call, GeneratorCall):
             if return_state:
                 raise ConfigurationError(f"{definition.where}: a generator task gives what it yields, no state")
             return drive_async_generator(call) if definition.is_async else drive_generator(call)
         return drive_async(call) if definition.is_async else drive(call)
 
-    def _call(self, scope: Scope, args: Any, kwargs: Any, wait_for: Any, *, return_state: bool) -> Call:
+    def _call(self, scope: Scope, args: Any, kwargs: Any, needs: Sequence[Need], *, return_state: bool) -> Call:
         definition = self.definition
         if self._bound:
             args = self._bound + args
-        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
         kind = GeneratorCall if definition.is_generator else Call
         return kind(definition, args, kwargs, scope, scope.journal, return_state=return_state, wait_for=needs)
 
@@ -203,7 +203,8 @@ class Task(Decorated[P, R, TaskDefinition]):
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("submit")
-        future = run.running().submit(self._call(scope, args, kwargs, wait_for, return_state=True))
+        needs = wait_for_option(self.definition.where, wait_for)
+        future = run.running().submit(self._call(scope, args, kwargs, needs, return_state=True))
         if not return_state:
             return future
         future.wait()
@@ -240,10 +241,13 @@ class Task(Decorated[P, R, TaskDefinition]):
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("map")
-        runner = run.running()
+        needs = wait_for_option(self.definition.where, wait_for)
+        items = mapped(self.definition.where, args, kwargs)
+        needs += items.needs
         futures: FutureList[Any] = FutureList()
-        for one_args, one_kwargs in mapped(self.definition.where, args, kwargs):
-            futures.append(runner.submit(self._call(scope, one_args, one_kwargs, wait_for, return_state=True)))
+        with run.running().mapping(items.length) as submit:
+            for one_args, one_kwargs in items.calls:
+                futures.append(submit(self._call(scope, one_args, one_kwargs, needs, return_state=True)))
         if not return_state:
             return futures
         futures.wait()

@@ -12,10 +12,10 @@ from durable import cache_policies
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
-CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError Future
+CancelledRun CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError Future
 GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed JournalNotFound JournalNotWritable
 MappingError MissingContextError NewerJournal NotAJournal NotSerializable NothingToResume ParameterBindError
-ParameterTypeError RunFailed State StateType SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError
+ParameterTypeError RunAbandoned RunFailed State StateType SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError
 TerminationSignal UnfinishedRun Unhashable UnresolvedClass UnsupportedFilesystem __version__ allow_failure
 close_journals configure flow get_run_logger quote register runtime tags task unmapped
 """.split()
