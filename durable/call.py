@@ -56,7 +56,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, told
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -200,12 +200,7 @@ class Call(Execution, Scope):
             self.key = xxh3_128_digest(self.key + self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
-        told = []
-        for need in failed:
-            state = need.state()
-            name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
-            told.append(f"its upstream {name} (in {need.argument}) ended {state}")
-        reason = "; ".join(told)
+        reason = told(failed)
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
         cause = failed[0].state().data
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None

@@ -36,7 +36,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned, told
 
 _DIED = "Its process died; found when the run was resumed."
 
@@ -129,12 +129,8 @@ class FlowCall(Settling):
         """What it waited for has ended: it is identified by the values, or not called."""
         failed = not_ready(self.needs or ())
         if failed:
-            upstream = "; ".join(f"its upstream (in {need.argument}) ended {need.state()}" for need in failed)
-            self.error, self.kind, self.done = (
-                UnfinishedRun(f"flow {self.definition.name!r}", upstream),
-                NOT_READY,
-                True,
-            )
+            self.error = UnfinishedRun(f"flow {self.definition.name!r}", told(failed))
+            self.kind, self.done = NOT_READY, True
             return False
         self.args = tuple(map(resolved, self.args))
         self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
@@ -183,11 +179,11 @@ class FlowCall(Settling):
         if not states:
             return value
         failed = [state for state in states if not state.is_completed()]
-        alone = len(states) == 1 and isinstance(value, (State, Upstream))
+        alone = isinstance(value, (State, Upstream))
         if failed:
-            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
+            self._verdict = None if alone else f"{len(failed)}/{len(states)} states {_ended(failed)}."
             raise failed[0].result(raise_on_failure=False)
-        if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
+        if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(x, (State, Upstream)) for x in value):
             self._verdict = "All states completed."
         return settled
 
@@ -290,6 +286,13 @@ class FlowCall(Settling):
     def _log(self, message: str, *args: Any) -> None:
         if self.run is not None:
             flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+
+
+def _ended(failed: list[State[Any]]) -> str:
+    """How states that did not complete ended, in Prefect's words."""
+    if any(state.is_cancelled() for state in failed):
+        return "cancelled"
+    return "failed" if any(state.is_final() for state in failed) else "are not final"
 
 
 def _canceller() -> Any:

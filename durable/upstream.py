@@ -20,10 +20,12 @@ from typing import Any, Final, NamedTuple
 
 from durable.annotations import Annotation, allow_failure, opaque, quote
 from durable.errors import ConfigurationError
-from durable.states import State
+from durable.states import NOT_READY, State
 
 _NATIVE: Final = frozenset({type(None), bool, int, float, str, bytes})
 _DEEPEST: Final = 100  # deeper than that nobody hides a future
+_NAMED: Final = 3  # upstreams that failed, of those a message names
+_FIRST: Final = ", and the first to fail was another: "
 WAIT_FOR: Final = "wait_for"
 
 
@@ -134,6 +136,25 @@ def wait_for_option(where: str, given: Any) -> list[Need]:
 def not_ready(needs: Iterable[Need]) -> list[Need]:
     """Those that ended otherwise than completed (rule 3)."""
     return [need for need in needs if not (need.completed() or need.tolerant)]
+
+
+def told(failed: list[Need]) -> str:
+    """Why a call was not made, for its state: the upstreams that did not complete, and what began it all.
+
+    Of a long chain only its next link and its first one are named, or each message would hold all the others.
+    """
+    clauses = []
+    for need in failed[:_NAMED]:
+        state = need.state()
+        name = repr(need.source.name) if isinstance(need.source, Upstream) else (state.run_id or "made by hand")[:7]
+        how = str(state)
+        if state.kind is NOT_READY:
+            _, found, first = state.message.partition(_FIRST)
+            how = f"{state.name}{_FIRST}{first if found else state.message}"
+        clauses.append(f"its upstream {name} (in {need.argument}) ended {how}")
+    if len(failed) > _NAMED:
+        clauses.append(f"so did {len(failed) - _NAMED} more")
+    return "; ".join(clauses)
 
 
 def resolved(value: Any) -> Any:

@@ -118,8 +118,7 @@ class Writer:
                 self._follow(entry)
                 continue
             with lock:
-                while not entry.done:
-                    self._commit_queue()
+                self._commit_queue()
             self._hand_over()
         if entry.error is not None:
             raise entry.error

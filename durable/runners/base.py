@@ -30,7 +30,7 @@ from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
 from durable.interrupts import give_up, giving_up
 from durable.outcomes import message_of
-from durable.runners.kept import Outcomes, is_recorded, raise_unhandled
+from durable.runners.kept import Outcomes, is_recorded
 from durable.runners.loops import AT_ONCE, Coroutines, running_loop
 from durable.runners.tally import Tally
 from durable.states import CRASHED, State
@@ -112,18 +112,24 @@ class TaskRunner:
                 tally.announce(length, -1)
 
     def join(self) -> None:
-        """Wait until everything has ended (rule 4).
-
-        Raises:
-            SubmittedTaskFailed: a task run failed and nobody asked.
-        """
+        """Wait until everything has ended (rule 4). Raises what no task is to blame for, and nobody can handle."""
         self._wait_until_idle()
-        self._ended()
+        self._close_all()
+        self._outcomes.raise_breakage()
 
     async def join_async(self) -> None:
         """As `join`, from the event loop."""
         await self._wait_until_idle_async()
-        self._ended()
+        self._close_all()
+        self._outcomes.raise_breakage()
+
+    def raise_unhandled(self) -> None:
+        """All have ended, and what the flow returns was looked at.
+
+        Raises:
+            SubmittedTaskFailed: a task run failed and nobody asked.
+        """
+        self._outcomes.raise_unhandled()
 
     def stop(self, error: BaseException, *, abandon: bool) -> BaseException | None:
         """The flow's body raised `error`: call off what has not begun, and wait for what runs (rule 4).
@@ -347,17 +353,9 @@ class TaskRunner:
             _log.warning("%d running task runs are abandoned; a resume runs them again", running)
 
     def _end_quietly(self) -> None:
-        with self.lock:
-            self._outcomes.failures()
-            self._closing = False
+        self._outcomes.failures()
+        self._closing = False
         self._close_all()
-
-    def _ended(self) -> None:
-        """All have ended."""
-        with self.lock:
-            failed = self._outcomes.failures()
-        self._close_all()
-        raise_unhandled(failed)
 
     def _close_all(self) -> None:
         self._close()

@@ -38,9 +38,27 @@ class Outcomes:
             self._held.popleft().forget()
 
     def failures(self) -> list[Future[Any]]:
-        """Those that failed since this was last asked."""
+        """Those that failed since this was last asked. Nothing runs."""
         failed, self._failed = self._failed, []
         return failed
+
+    def raise_breakage(self) -> None:
+        """Raise what no task is to blame for, and nobody can handle: a journal that fails, SystemExit."""
+        for future in self._failed:
+            if (breakage := future.breakage()) is not None:
+                raise breakage
+
+    def raise_unhandled(self) -> None:
+        """Raise if somebody could have handled a failure and nobody did.
+
+        Raises:
+            SubmittedTaskFailed: a task run failed and nobody asked.
+        """
+        told = [future for future in self.failures() if future.unhandled()]
+        if told:
+            first = told[0]
+            error = first.ended().result(raise_on_failure=False)
+            raise SubmittedTaskFailed(len(told), f"{first.name}: {message_of(error)}") from error
 
 
 def is_recorded(call: Call, state: State[Any]) -> bool:
@@ -48,19 +66,3 @@ def is_recorded(call: Call, state: State[Any]) -> bool:
     if state.is_completed():
         return call.definition.options.persist_result and not isinstance(call, GeneratorCall)
     return state.is_failed() or state.kind is NOT_READY
-
-
-def raise_unhandled(failed: list[Future[Any]]) -> None:
-    """Raise what nobody can handle, or if somebody could and nobody did.
-
-    Raises:
-        SubmittedTaskFailed: a task run failed and nobody asked.
-    """
-    for future in failed:
-        if (breakage := future.breakage()) is not None:
-            raise breakage
-    told = [future for future in failed if future.unhandled()]
-    if told:
-        first = told[0]
-        error = first.ended().result(raise_on_failure=False)
-        raise SubmittedTaskFailed(len(told), f"{first.name}: {message_of(error)}") from error
