@@ -34,7 +34,8 @@ from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
-from durable.logs import task_log
+from durable.journal.rollbacks import Run
+from durable.logs import at, task_log
 from durable.outcomes import (
     message_of,
     of_exception,
@@ -42,7 +43,7 @@ from durable.outcomes import (
 )
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, yielding
+from durable.runs import FlowRun, Scope, fed_by, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -56,7 +57,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved, told
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, waited_for, why_not_ready
 from durable.views import TaskRun, TaskRunContext
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -90,6 +91,7 @@ class Call(Execution, Scope):
         "worker",
     )
 
+    is_task_run = True
     late = TaskRunTimeoutError
     noun = "Task run"
 
@@ -129,7 +131,7 @@ class Call(Execution, Scope):
         self._guard: SidecarLock | None = None
         self._unready: Entry | None = None
         live = yielding.get()
-        self._fed_by = self._feeding(live) if live else ()
+        self._fed_by = fed_by(live, definition.parameters_of(args, kwargs)) if live else ()
 
     # What a driver calls, in this order.
 
@@ -164,6 +166,7 @@ class Call(Execution, Scope):
         if known.record is not None:
             self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
+            self._is_replayed(owed=known.owed, failed=known.error is not None)
         if known.ended:
             return self._take_end(known)
         return None
@@ -200,24 +203,23 @@ class Call(Execution, Scope):
             self.key = xxh3_128_digest(self.key + self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
-        reason = told(failed)
+        reason, cause = why_not_ready(failed), failed[0].state().data
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
-        cause = failed[0].state().data
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None
         self.done, self.message = True, reason
         record = self._parent.recorded(self.key)
         if record is None:
             return self._ends_at_once(NOT_READY, message=reason)
         self._take_record(record)
+        self._is_replayed()
         self.at = record.at
         return None
 
     def cancelled(self) -> Entry | None:
         """It is called off, while it waits for something else than its body."""
-        if self.attempt:
-            self.done = True
-            return self._ends(CANCELLED, "Cancelled between two attempts.")
         self.done, self.message = True, "Cancelled before it began."
+        if self.attempt:
+            return self._ends(CANCELLED, "Cancelled between two attempts.")
         if self._parent.recorded(self.key) is None:
             return self._ends_at_once(CANCELLED, message=self.message, synced=False)
         self.kind = CANCELLED
@@ -231,9 +233,16 @@ class Call(Execution, Scope):
             return self._begins_again()
         if self._record is None:
             self.kind = RUNNING
-            self._begun = self.journal.task_run_begins(self._place(), RUNNING)
+            place = self._place()
+            if task_log.isEnabledFor(10):
+                tell_start(self, self._parent, created=True, submitted=self.worker is not None)
+            self._begun = self.journal.task_run_begins(place, RUNNING)
             self.at = self._begun.at
             return self._begun
+        if self.definition.options.run_name is not None:
+            self._name = self.journal.task_run_name(self._record.id)
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=False, submitted=self.worker is not None)
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
         if self.kind in _IN_FLIGHT:
@@ -272,6 +281,11 @@ class Call(Execution, Scope):
 
     # How it goes on.
 
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of one whose body never begins."""
+        flow_run = self.flow_run
+        return None if self.row is None else Run(False, self.row, flow_run.id if flow_run is not None else None)
+
     @property
     def run_key(self) -> bytes:
         """The task run's id (16 bytes)."""
@@ -296,6 +310,7 @@ class Call(Execution, Scope):
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self.definition.tags | self._tags,
+            task_version=self.definition.version,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
@@ -310,10 +325,15 @@ class Call(Execution, Scope):
         """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
         return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
 
+    @property
+    def callee(self) -> str | None:
+        """The task's name."""
+        return self.definition.name
+
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
         if flow_run is not None and flow_run.root.abandoned:
-            raise RunAbandoned(f"{self.name}: flow run {flow_run.name} was given up; this call is not made")
+            raise RunAbandoned(self.name, flow_run.name)
         self._name = label.name
         return Place(
             self.key,
@@ -325,31 +345,18 @@ class Call(Execution, Scope):
             label,
             self._reason,
             self.worker,
-            self._upstream(),
+            self._fed_by if self.needs is None else (*waited_for(self.needs), *self._fed_by),
         )
-
-    def _upstream(self) -> tuple[tuple[bytes, str], ...]:
-        """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
-        found = []
-        for need in self.needs or ():
-            run = need.recorded_as()
-            if run is not None:
-                found.append((run, need.argument))
-        return (*found, *self._fed_by)
-
-    def _feeding(self, live: dict[bytes, Any]) -> tuple[tuple[bytes, str], ...]:
-        """Generators whose last value is an argument. Asked when the call is made: then it is still their last."""
-        given = self.definition.parameters_of(self.args, self.kwargs).items()
-        return tuple((run, name) for run, last in list(live.items()) for name, value in given if value is last)
 
     def _ends_at_once(
         self, kind: StateKind, *, result_id: int | None = None, message: str | None = None, synced: bool = True
     ) -> Entry:
-        self.kind, self._seq = kind, 1
-        entry = self.journal.task_run_ends_at_once(
-            self._place(), kind, result_id=result_id, message=message, synced=synced
-        )
+        self.kind, self._seq, place = kind, 1, self._place()
+        entry = self.journal.task_run_ends_at_once(place, kind, result_id=result_id, message=message, synced=synced)
         self.at = entry.at
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=True, submitted=None)
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _retrying(self) -> None:
@@ -357,15 +364,14 @@ class Call(Execution, Scope):
         assert self._failure is not None  # noqa: S101 - there was one
         self.mark = self._failure.rowid
         self.has_history = True
-        if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{self.definition.options.retries.count}"
-            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
+        if self.unit is not None:
+            self._undoes(self.unit, entry)
         if task_log.isEnabledFor(10):
-            task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _enters(
@@ -377,7 +383,7 @@ class Call(Execution, Scope):
     ) -> Entry:
         run = self.flow_run
         if run is not None and run.root.abandoned:
-            raise RunAbandoned(f"{self.name}: flow run {run.name} was given up; how this ended is not recorded")
+            raise RunAbandoned(self.name, run.name)
         for kind, _ in states:
             check_transition(self.kind, kind, self.definition.name)
             self.kind = kind
@@ -390,5 +396,5 @@ class Call(Execution, Scope):
         self.at = entry.at
         return entry
 
-    def _log_fields(self) -> dict[str, str | None]:
-        return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        task_log.log(level, message, *args, extra=at(self))

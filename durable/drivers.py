@@ -31,6 +31,7 @@ class Driven(Protocol):
     propagates: bool
     delay: float
     journal: Journal
+    unit: Any
     is_flow: ClassVar[bool]
 
     @property
@@ -73,8 +74,8 @@ def drive(call: Driven) -> Any:
             _pass(call)
         if (entry := call.replay()) is not None:
             commit(entry)
-            if call.done and hooked:
-                _tell(call)
+        if call.unit is not None or (hooked and call.done and entry is not None):
+            _tell(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 commit(entry)
@@ -92,7 +93,7 @@ def drive(call: Driven) -> Any:
                 call.leave()
                 if (entry := call.raised(_answer(call.caught(error)))) is not None:
                     commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         _tell(call)
                 if call.propagates:
                     raise
@@ -101,7 +102,7 @@ def drive(call: Driven) -> Any:
             else:
                 if (entry := call.returned(value)) is not None:
                     commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         _tell(call)
         return call.outcome()
     finally:
@@ -117,8 +118,8 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
             _pass(call)
         if (entry := call.replay()) is not None:
             commit(entry)
-            if hooked:
-                _tell(call)
+        if call.unit is not None or (hooked and entry is not None):
+            _tell(call)
         while True:
             while not (call.done or call.serve() or call.done):
                 if iterator is None:
@@ -142,7 +143,7 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                     iterator = None
                     if (entry := call.raised(_answer(call.caught(error)))) is not None:
                         commit(entry)
-                        if hooked:
+                        if hooked or call.unit is not None:
                             _tell(call)
                     if call.propagates:
                         raise
@@ -156,14 +157,16 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                 if call.deliver:
                     break
             if call.done:
+                if call.unit is not None:
+                    _tell(call)
                 return call.outcome()
             try:
                 call.sent((yield call.value))
             except GeneratorExit:
                 if (entry := _close(call, iterator)) is not None:
                     commit(entry)
-                    if hooked:
-                        _tell(call)
+                if call.unit is not None or (hooked and entry is not None):
+                    _tell(call)
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever its consumer throws is the generator's
                 call.threw(error)
@@ -234,8 +237,8 @@ async def drive_async(call: Driven) -> Any:
             await _pass_async(call)
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
-            if call.done and hooked:
-                await _tell_async(call)
+        if call.unit is not None or (hooked and call.done and entry is not None):
+            await _tell_async(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 await commit_soon(entry, loop)
@@ -254,7 +257,7 @@ async def drive_async(call: Driven) -> Any:
                 if (entry := call.raised(await _answer_async(call.caught(error)))) is not None:
                     # Not awaited: a cancelled coroutine may not get another turn.
                     call.journal.commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         await _tell_async(call)
                 if call.propagates:
                     raise
@@ -263,7 +266,7 @@ async def drive_async(call: Driven) -> Any:
             else:
                 if (entry := call.returned(value)) is not None:
                     await commit_soon(entry, loop)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         await _tell_async(call)
         return call.outcome()
     finally:
@@ -281,8 +284,8 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
             await _pass_async(call)
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
-            if hooked:
-                await _tell_async(call)
+        if call.unit is not None or (hooked and entry is not None):
+            await _tell_async(call)
         while True:
             while not (call.done or call.serve() or call.done):
                 if iterator is None:
@@ -306,7 +309,7 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
                     iterator = None
                     if (entry := call.raised(await _answer_async(call.caught(error)))) is not None:
                         call.journal.commit(entry)  # not awaited, as above
-                        if hooked:
+                        if hooked or call.unit is not None:
                             await _tell_async(call)
                     if call.propagates:
                         raise
@@ -320,6 +323,8 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
                 if call.deliver:
                     break
             if call.done:
+                if call.unit is not None:
+                    await _tell_async(call)
                 call.outcome()
                 return
             try:
@@ -327,8 +332,8 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
             except GeneratorExit:
                 if (entry := await _close_async(call, iterator)) is not None:
                     call.journal.commit(entry)
-                    if hooked:
-                        await _tell_async(call)
+                if call.unit is not None or (hooked and entry is not None):
+                    await _tell_async(call)
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever its consumer throws is the generator's
                 call.threw(error)

@@ -295,7 +295,20 @@ class MappingError(DurableError, ValueError):
 
 
 class RunAbandoned(DurableError):
-    """A body went on after its flow run was given up (a second Ctrl-C, SIGTERM): nothing more is recorded of it."""
+    """A body went on after its flow run was given up (a second Ctrl-C, SIGTERM): nothing more is recorded of it.
+
+    Args:
+        name: the task run.
+        flow_run: the flow run.
+    """
+
+    def __init__(self, name: str, flow_run: str) -> None:
+        super().__init__(name, flow_run)
+        self.name = name
+        self.flow_run = flow_run
+
+    def __str__(self) -> str:
+        return f"task run {self.name!r}: flow run {self.flow_run!r} was given up, so nothing more is recorded of it"
 
 
 class RunFailed(DurableError):

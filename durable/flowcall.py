@@ -6,6 +6,7 @@ The same contract with its driver as `durable.call.Call`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from logging import ERROR, INFO
 from typing import Any
 
 from durable import views
@@ -16,8 +17,9 @@ from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeEr
 from durable.execution import SLOTS
 from durable.interrupts import Interrupts, giving_up
 from durable.journal import Entry, Journal, Outcome
+from durable.journal.rollbacks import Run
 from durable.keys import digest
-from durable.logs import flow_log, root_log
+from durable.logs import at, flow_log, root_log
 from durable.outcomes import (
     interruption,
     message_of,
@@ -36,7 +38,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned, told
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned, why_not_ready
 
 _DIED = "Its process died; found when the run was resumed."
 
@@ -56,6 +58,7 @@ class FlowCall(Settling):
         "_parameters",
         "_parameters_digest",
         "_parent",
+        "_row",
         "_verdict",
         "gated",
         "journal",
@@ -98,6 +101,7 @@ class FlowCall(Settling):
         self._interrupts = Interrupts()
         self._interrupted_by: BaseException | None = None
         self._found_dead = False
+        self._row = 0
         self._verdict: str | None = None
 
     def _identify(self) -> None:
@@ -111,6 +115,7 @@ class FlowCall(Settling):
             # Bad input, of which only a state is wanted: it has one, and nothing else.
             self.done, self.error = True, error
             self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
+            self._told = FAILED, 0  # there is no run to tell of
             return
         self._parameters = self.definition.parameters(self.args, self.kwargs)
         self._parameters_digest = digest("parameters", self._parameters)
@@ -129,7 +134,7 @@ class FlowCall(Settling):
         """What it waited for has ended: it is identified by the values, or not called."""
         failed = not_ready(self.needs or ())
         if failed:
-            self.error = UnfinishedRun(f"flow {self.definition.name!r}", told(failed))
+            self.error = UnfinishedRun(f"flow {self.definition.name!r}", why_not_ready(failed))
             self.kind, self.done = NOT_READY, True
             return False
         self.args = tuple(map(resolved, self.args))
@@ -221,6 +226,10 @@ class FlowCall(Settling):
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
 
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
+        return Run(True, self._row, None) if self._row else None
+
     def due(self) -> Iterator[Any]:
         """Tell the hooks of the state just recorded, and of the crash that was found with it."""
         if self._found_dead:
@@ -240,6 +249,9 @@ class FlowCall(Settling):
             run_count=self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self._tags,
+            flow_version=self.definition.version,
+            scheduled_start_time=as_datetime(self.run.begun),
+            root_flow_run_id=parent.view().root_flow_run_id if parent is not None else self.run.key.hex(),
         )
 
     # How it goes on.
@@ -264,12 +276,11 @@ class FlowCall(Settling):
         assert self._failure is not None  # noqa: S101 - and failed
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
-        self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome)
-        self._log("Finished in state %s", self.state())
+        self._log(INFO if kind is COMPLETED else ERROR, "Finished in state %s", self.state())
         return entry
 
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
@@ -283,9 +294,9 @@ class FlowCall(Settling):
         self.at = entry.at
         return entry
 
-    def _log(self, message: str, *args: Any) -> None:
+    def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
-            flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+            flow_log.log(level, message, *args, extra=at(self.run))
 
 
 def _ended(failed: list[State[Any]]) -> str:

@@ -72,6 +72,15 @@ def message_of(error: BaseException) -> str:
     return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
 
 
+def repr_of(error: BaseException) -> str:
+    """An exception in a line of a log: ``ValueError('boom')``."""
+    try:
+        text = repr(error).replace("\n", " ")
+    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
+        text = type(error).__name__
+    return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
+
+
 def is_ours(error: BaseException) -> bool:
     """Whether it is durable's own: no reason to run a task again. A run that failed or a timeout is the user's."""
     return isinstance(error, DurableError) and not isinstance(error, (RunFailed, TimeoutError))

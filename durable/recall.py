@@ -3,10 +3,11 @@
 The rules are contract 3, 5, 6 and 7 of the design; each has its place here and nowhere else:
 
 1. A completed task run gives its value, unless its policy never reuses or asks for more that does not agree, or the
-   value was not kept, or it was rolled back.
+   value was not kept, or it was rolled back: then it runs as if never called, with all its retries.
 2. A failed one raises again if its failure is history: recorded after the scope's mark. Otherwise it runs again.
 3. One that was cut off runs again, unless it is marked ``on_interrupt="fail"``.
-4. A memo is asked for by its cache key only where the call has no record of its own.
+4. A memo is asked for by its cache key only where the call has no record of its own, and where neither the task nor a
+   setting says not to. The result is recorded under the key all the same.
 5. Whatever runs although something was there says why (`durable.reasons`).
 """
 
@@ -20,10 +21,11 @@ from durable.clock import as_datetime, clock
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
 from durable.journal import Journal, Outcome, TaskRecord
+from durable.journal.rollbacks import Run, standing
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
-from durable.settings import interrupted_may_run
+from durable.settings import interrupted_may_run, setting
 from durable.states import AWAITING_RETRY, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
 from durable.views import TaskRunContext
 
@@ -42,6 +44,7 @@ class Known(NamedTuple):
         retries: failed attempts on record that count against the call's retries.
         mark: the newest of them, or the scope's: what failed in the body before it has a new chance.
         reason: why the body runs although something was there; None if nothing was.
+        owed: it was rolled back, and its hooks have not all run.
     """
 
     record: TaskRecord | None = None
@@ -53,6 +56,7 @@ class Known(NamedTuple):
     retries: int = 0
     mark: int = 0
     reason: str | None = None
+    owed: bool = False
 
 
 class Asked(NamedTuple):
@@ -106,8 +110,11 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     kind = record.state
     reason: str | None = None
     if kind is ROLLED_BACK:
-        reason = reasons.ROLLED_BACK
-    elif kind.type is StateType.COMPLETED:
+        stands = standing(journal, Run(False, record.id, None))
+        fresh = record._replace(seq=stands.seq)  # what was owed may have been paid since the record was read ahead
+        mark = max(scope.mark, stands.result_id or 0)
+        return Known(fresh, mark=mark, reason=reasons.ROLLED_BACK, owed=stands.owed)
+    if kind.type is StateType.COMPLETED:
         if not definition.policy.reuses:
             reason = reasons.NEVER_REUSED
         elif record.result_id is None:
@@ -175,7 +182,10 @@ def _memo(asked: Asked, cache_key: bytes | None) -> Known:
         return Known(reason=reasons.unhashable(asked.unhashable))
     if cache_key is None:
         return Known(reason=reasons.NO_KEY if definition.policy.key_fn is not None else None)
-    if definition.options.refresh_cache:
+    if setting("task_disable_caching"):
+        return Known(reason=reasons.DISABLED)
+    refresh = definition.options.refresh_cache
+    if setting("task_refresh_cache") if refresh is None else refresh:
         return Known(reason=reasons.REFRESHED)
     found = journal.find_cached(cache_key)
     # The arguments are compared whole: a digest alone could meet another's.
@@ -215,7 +225,7 @@ def cache_key(asked: Asked, source: bytes | None = None) -> bytes | None:
     if asked.unhashable and policy.is_memo and policy.needs_inputs:
         return None
     return policy.key(
-        definition.key,
+        definition.memo_key if policy.is_memo and policy.key_fn is None else definition.key,
         asked.inputs,
         source or (definition.source.digest if policy.needs_source else None),
         run.key if run is not None else None,

@@ -16,12 +16,14 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
-from durable.logs import name_records_by
+from durable.logs import at, engine_log, flow_log, place_records_by, task_log
+from durable.settings import setting
+from durable.spoken import spoken
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
@@ -30,6 +32,8 @@ _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the reco
 
 class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
+
+    is_task_run: ClassVar[bool] = False
 
     __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
 
@@ -49,6 +53,11 @@ class Scope:
     def name(self) -> str:
         """How people call it."""
         return self.key.hex()[:7]
+
+    @property
+    def callee(self) -> str | None:
+        """The name of the task whose body it is."""
+        return None
 
     def view(self) -> Any:
         """The run, as users are told of it."""
@@ -90,10 +99,12 @@ class FlowRun(Scope):
 
     Attributes:
         id: its row.
+        begun: when it first began, in microseconds since the epoch.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        called_in: the scope it was called in.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
         loop: the event loop that its coroutine runs on; None for a plain function.
@@ -104,9 +115,12 @@ class FlowRun(Scope):
     __slots__ = (
         "_last",
         "_limit",
+        "_undone",
         "_window",
         "_window_lock",
         "abandoned",
+        "begun",
+        "called_in",
         "describe",
         "flow_name",
         "id",
@@ -122,6 +136,7 @@ class FlowRun(Scope):
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
+        self.begun = 0
         self.flow_name = flow_name
         self.parameters = parameters
         self._window: dict[bytes, TaskRecord] = {}
@@ -130,6 +145,8 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.called_in: Scope | None = None
+        self._undone: bool | None = None
         self.runner: Any = None
         self.loop: Any = None
         self.root = self
@@ -138,8 +155,8 @@ class FlowRun(Scope):
 
     @property
     def name(self) -> str:
-        """How people call it: its own name, or the flow's name and the short id."""
-        return self.own_name or f"{self.flow_name} {self.key.hex()[:7]}"
+        """How people call it: its own name, or the two words its id stands for."""
+        return self.own_name or spoken(self.key)
 
     def view(self) -> Any:
         """The flow run, as users are told of it."""
@@ -159,6 +176,12 @@ class FlowRun(Scope):
         self._last = 0
         # What this execution adds is not read ahead: it would be stale when asked for.
         self._limit = self.journal.newest_task_run(self.id)
+
+    def has_rollbacks(self) -> bool:
+        """Whether any task run was rolled back in it before; asked of the journal once."""
+        if self._undone is None:
+            self._undone = self.journal.has_rollbacks(self.id)
+        return self._undone
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly
@@ -186,7 +209,37 @@ class FlowRun(Scope):
 
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
-    return Scope(os.urandom(16), None, journal)
+    scope = Scope(os.urandom(16), None, journal)
+    scope.log_prints = setting("log_prints")
+    return scope
+
+
+def tell_flow_start(run: FlowRun, made_in: Scope | None) -> None:
+    """Log, where a flow was called, that a run of it begins: in another flow run, it is a subflow's."""
+    if made_in is None or made_in.flow_run is None:
+        engine_log.info("Created flow run %r for flow %r", run.name, run.flow_name, extra=at(run))
+    else:
+        log = flow_log if made_in is made_in.flow_run else task_log
+        log.info("Created subflow run %r for flow %r", run.name, run.flow_name, extra=at(made_in))
+
+
+def tell_start(run: Scope, made_in: Scope, *, created: bool, submitted: bool | None) -> None:
+    """Log, where a task was called, that a run of it begins.
+
+    Args:
+        run: the task run.
+        made_in: the scope of the call.
+        created: it begins for the first time.
+        submitted: a worker executes it; None if nothing does, for it ends at once.
+    """
+    told_by, log = made_in, flow_log if made_in is made_in.flow_run else task_log
+    if made_in.callee is None and made_in is not made_in.flow_run:
+        told_by, log = run, engine_log
+    if created:
+        log.debug("Created task run %r for task %r", run.name, run.callee, extra=at(told_by))
+    if submitted is not None:
+        line = "Submitted task run %r for execution." if submitted else "Executing %r immediately..."
+        log.debug(line, run.name, extra=at(told_by))
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
@@ -195,15 +248,27 @@ current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
-def _current_names() -> tuple[str | None, str | None]:
-    scope = current.get()
-    if scope is None:
-        return None, None
-    run = scope.flow_run
-    return run.name if run is not None else None, scope.name if scope is not run else None
+def fed_by(live: dict[bytes, Any], arguments: dict[str, Any]) -> tuple[tuple[bytes, str], ...]:
+    """Generators whose last value is an argument, each with its name. Asked when a call is made: it is the last yet."""
+    given = arguments.items()
+    return tuple((run, name) for run, last in list(live.items()) for name, value in given if value is last)
 
 
-name_records_by(_current_names)
+def _place(scope: Scope | None) -> dict[str, str | None]:
+    scope = scope or current.get()
+    run = scope.flow_run if scope is not None else None
+    task_run = scope if scope is not None and scope.is_task_run else None
+    return {
+        "flow_run": run.name if run is not None else None,
+        "flow_run_id": run.key.hex() if run is not None else None,
+        "flow_name": run.flow_name if run is not None else None,
+        "task_run": task_run.name if task_run is not None else None,
+        "task_run_id": task_run.key.hex() if task_run is not None else None,
+        "task_name": task_run.callee if task_run is not None else None,
+    }
+
+
+place_records_by(_place)
 
 
 def _leave_run_in_child() -> None:

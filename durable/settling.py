@@ -18,7 +18,8 @@ from durable.outcomes import restore
 from durable.ownership import RunLock
 from durable.phrases import counted, duration, moment
 from durable.resume import Choice, Request, choose
-from durable.runs import FlowRun, Scope
+from durable.runs import FlowRun, Scope, tell_flow_start
+from durable.settings import setting
 from durable.states import AWAITING_RETRY, CRASHED, RETRYING, RUNNING, StateType
 
 _IN_FLIGHT: Final = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -36,6 +37,7 @@ class Settling(Execution):
     _parameters: bytes
     _parameters_digest: bytes
     _parent: Scope | None
+    _row: int
 
     def replay(self) -> Entry | None:
         """Settle which run this is. Continues it, begins it, or sets `done` with what is recorded of it."""
@@ -84,17 +86,20 @@ class Settling(Execution):
         if record is None:
             self.close()
             return False
-        run.id, run.own_name = record.id, label.name
+        run.id, run.own_name, run.begun = record.id, label.name, record.begun
+        self._row = record.id
         run.mark = parent.mark if parent is not None else 0
-        self._log("Beginning flow run %s", run.name)
+        tell_flow_start(run, parent)
         return True
 
     def _becomes(self, key: bytes, row: int) -> FlowRun:
         """The call executes that run."""
         run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest)
         own, parent = self.definition.options.log_prints, self._parent
-        run.log_prints = own if own is not None else parent is not None and parent.log_prints
+        inherited = parent.log_prints if parent is not None else setting("log_prints")
+        run.log_prints = inherited if own is None else own
         run.describe = self.view
+        run.called_in = parent
         if parent is not None and parent.flow_run is not None:
             run.root = parent.flow_run.root
         run.make_runner = self._make_runner
@@ -113,7 +118,9 @@ class Settling(Execution):
             self.error = restore(self.journal.outcome(record.result_id or 0), f"flow run {record.key.hex()[:7]}")
         else:
             return False
+        self._row = record.id if self._identity is not None else 0
         self.kind, self.done, self._key = record.state, True, record.key
+        self._is_replayed()
         self.at, self.message = record.at, record.message or ""
         return True
 
@@ -124,17 +131,19 @@ class Settling(Execution):
     def _take_over(self, record: FlowRecord) -> Entry:
         """Continue a run that did not complete."""
         run = self._becomes(record.key, record.id)
-        run.own_name = record.name
+        run.own_name, run.begun = record.name, record.begun
         parent_mark = self._parent.mark if self._parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
+        self._row = record.id
         self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
         count, took = self.journal.restored(record.id)
         if self._identity is None:
             root_log.info(
-                "resuming %s, begun %s: %s restored, %s saved",
-                run.name,
+                "resuming %s %s, begun %s: %s restored, %s saved",
+                run.flow_name,
+                run.key.hex()[:7],
                 moment(record.begun, clock().now()),
                 counted(count, "task"),
                 duration(took),
@@ -144,6 +153,3 @@ class Settling(Execution):
             died = f"Process {record.pid} on {record.host} died; found when the run was resumed."
             return self._enters((CRASHED, died), (RUNNING, None))
         return self._enters((RUNNING, None))
-
-    def _log(self, message: str, *args: Any) -> None:
-        raise NotImplementedError

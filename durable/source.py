@@ -9,6 +9,7 @@ changed.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import sys
@@ -83,6 +84,33 @@ def _add(obj: Any, parts: dict[str, str], seen: set[int]) -> None:
             _add(value, parts, seen)
 
 
+def closed_over(function: Any) -> list[tuple[str, bytes]]:
+    """The constants a function closes over, by name, in canonical bytes; not those that it assigns itself."""
+    code, found = getattr(function, "__code__", None), []
+    for name, value in _cells(function):
+        if isinstance(value, _CONSTANTS) and not _assigns(code, name):
+            try:
+                found.append((name, canonical(value, name)))
+            except Unhashable:
+                continue
+    return found
+
+
+def _cells(function: Any) -> Iterator[tuple[str, Any]]:
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+
+
+def _assigns(code: CodeType | None, name: str) -> bool:
+    return code is not None and any(
+        step.opname == "STORE_DEREF" and step.argval == name for step in dis.get_instructions(code)
+    )
+
+
 def _shape(node: Any) -> Any:
     """Syntax as plain data, the same on every Python: `ast.dump` and `ast.unparse` each change from one to the next."""
     if isinstance(node, ast.AST):
@@ -139,15 +167,7 @@ def _references(function: Any, tree: ast.AST) -> Iterator[tuple[str, Any]]:
     scope: dict[str, Any] = dict(
         getattr(function, "__globals__", None) or vars(sys.modules.get(function.__module__, object))
     )
-    for name, cell in zip(
-        getattr(getattr(function, "__code__", None), "co_freevars", ()),
-        getattr(function, "__closure__", None) or (),
-        strict=False,
-    ):
-        try:
-            scope[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
+    scope.update(_cells(function))
     own = getattr(function, "__name__", None)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

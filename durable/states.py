@@ -10,6 +10,7 @@ Rules the table holds:
 2. A final state may be followed by Running again only because a later process, or a retried parent, executes the same
    run once more; history is appended to, never replaced.
 3. Retrying and AwaitingRetry follow a failed attempt of the same execution; Running begins a new one.
+4. RolledBack follows RolledBack: it was decided, then its hooks have run (`durable.transactions`).
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ TRANSITIONS: Final[dict[StateKind | None, frozenset[StateKind]]] = {
     CANCELLING: frozenset({CANCELLED, CRASHED, COMPLETED, FAILED}),
     COMPLETED: frozenset({RUNNING, ROLLED_BACK}),
     CACHED: frozenset({RUNNING, ROLLED_BACK}),
-    ROLLED_BACK: frozenset({RUNNING}),
+    ROLLED_BACK: frozenset({RUNNING, ROLLED_BACK}),
     FAILED: frozenset({RUNNING}),
     TIMED_OUT: frozenset({RUNNING}),
     CRASHED: frozenset({RUNNING, CANCELLED}),

@@ -14,7 +14,7 @@ from durable.errors import ConfigurationError, MissingContextError
 from durable.futures import Future, FutureList
 from durable.generation import GeneratorCall
 from durable.journal import open_journal
-from durable.keys import digest
+from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy, key_function
@@ -22,8 +22,9 @@ from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
 from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
-from durable.settings import default_retries, default_retry_delay, durability, journal_path
+from durable.settings import durability, journal_path, setting
 from durable.states import State
+from durable.transactions.block import remember_hooks
 from durable.upstream import Need, wait_for_option
 from durable.views import TaskRunContext
 
@@ -60,6 +61,8 @@ class Task(Decorated[P, R, TaskDefinition]):
             "on_running",
             "on_completion",
             "on_failure",
+            "on_rollback",
+            "on_commit",
             "persist_result",
             "on_interrupt",
             "cache_policy",
@@ -87,9 +90,10 @@ class Task(Decorated[P, R, TaskDefinition]):
             policy = key_function(key_fn)
         if policy is not None and not isinstance(policy, CachePolicy):
             raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
-        return TaskDefinition(
+        hooks = self._hooks(at, options)
+        definition = TaskDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
+            name_option(at, "name", options.get("name"), plain_name(fn)),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             tags_option(at, options.get("tags")),
@@ -97,12 +101,12 @@ class Task(Decorated[P, R, TaskDefinition]):
                 at,
                 retries=checked_retries(
                     at,
-                    retries=default_retries() if retries is None else retries,
-                    delays=default_retry_delay() if delays is None else delays,
+                    retries=setting("task_default_retries") if retries is None else retries,
+                    delays=setting("task_default_retry_delay_seconds") if delays is None else delays,
                     jitter=options.get("retry_jitter_factor"),
                     condition=options.get("retry_condition_fn"),
                 ),
-                hooks=self._hooks(at, options),
+                hooks=hooks,
                 persist_result=options.get("persist_result"),
                 on_interrupt=options.get("on_interrupt"),
                 result_serializer=options.get("result_serializer"),
@@ -116,6 +120,17 @@ class Task(Decorated[P, R, TaskDefinition]):
             ),
             DEFAULT if policy is None else policy,
         )
+        if hooks.on_rollback:
+            remember_hooks(definition.key, self)
+        return definition
+
+    def on_rollback(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a completed run is to be undone, as the option of the same name does."""
+        return self._add_hook("on_rollback", hook)
+
+    def on_commit(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when the transaction of a run commits, as the option of the same name does."""
+        return self._add_hook("on_commit", hook)
 
     @property
     def tags(self) -> frozenset[str]:
@@ -302,6 +317,8 @@ def task(
     on_running: Iterable[Callable[..., Any]] | None = None,
     on_completion: Iterable[Callable[..., Any]] | None = None,
     on_failure: Iterable[Callable[..., Any]] | None = None,
+    on_rollback: Iterable[Callable[..., Any]] | None = None,
+    on_commit: Iterable[Callable[..., Any]] | None = None,
     persist_result: bool | None = None,
     on_interrupt: OnInterrupt = "retry",
     cache_policy: CachePolicy | None = None,
@@ -318,17 +335,19 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
 
     Args:
-        fn: the function: plain, coroutine, generator, async generator, method, class method or static method.
+        fn: the function: plain, coroutine, generator, async generator, method, class method (``@task`` above
+            ``@classmethod``, for its `submit` and `with_options` on Python 3.13), static method, or any other callable
+            but a class. What a partial, a method or a callable object was given already counts like arguments.
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.
         task_run_name: the name of each run: a template such as ``"load-{day}"`` for the arguments, or a callable that
             gives a str (given them as ``parameters``, if it has an argument of that name).
-        retries: how often a failed call is tried again; ``DURABLE_TASK_DEFAULT_RETRIES`` or 0 by default. Never after
-            an interruption or an error of durable's own, such as a result that cannot be recorded.
+        retries: how often a failed call is tried again; by default the setting ``task_default_retries`` (0). Never
+            after an interruption or an error of durable's own, such as a result that cannot be recorded.
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
-            given `retries`, once, and gives the list (see `exponential_backoff`). By default
-            ``DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS`` (JSON) or 0.
+            given `retries`, once, and gives the list (see `exponential_backoff`). By default the setting
+            ``task_default_retry_delay_seconds`` (0).
         retry_jitter_factor: spreads each delay at random, to at most ``delay * (1 + factor)`` seconds; the mean stays.
         retry_condition_fn: ``(task, task_run, state) -> bool``, sync or async: asked before each retry. One that raises
             is logged and means no.
@@ -339,6 +358,10 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             sync or async; one that raises is logged and disturbs nothing. What is only replayed is not told again.
         on_completion: hooks, called when the task run has completed, or was found cached.
         on_failure: hooks, called when it has finally failed.
+        on_rollback: hooks, called with the transaction when what the task did is to be undone: its transaction, or the
+            task that called it, has failed. At least once; see `durable.transactions`.
+        on_commit: hooks, called with the transaction when it commits; outside of one, when the task has completed. One
+            that raises rolls the task back.
         persist_result: False keeps the value out of the journal; the task then runs again in a resumed run.
         on_interrupt: ``"fail"``: if the process dies while the task runs, a resume raises `TaskInterrupted` instead of
             running it again.
@@ -347,12 +370,13 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             task with the same key is a hit, across runs; None is none. See `task_input_hash`.
         cache_expiration: how long (seconds or timedelta) a result may be a memo's hit; for ever by default. A resumed
             run keeps its own results whatever their age.
-        refresh_cache: True looks no memo up, and records a new result under the key.
+        refresh_cache: True looks no memo up, and records a new result under the key; by default the setting
+            ``task_refresh_cache`` (False).
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
         cache_result_in_memory: False keeps no value in the future of a submitted run: it is read from the journal when
             it is asked for. By default the newest 1,000 values of a flow run are kept.
         version: recorded with each run, for people. It is no part of what identifies the task.
-        log_prints: True logs what the body prints; by default as its flow says.
+        log_prints: True logs what the body prints; by default as its flow says, else the setting of the same name.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
             read them there; what is short can be guessed.
 

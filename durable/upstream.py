@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from durable.annotations import Annotation, allow_failure, opaque, quote
@@ -138,7 +138,7 @@ def not_ready(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if not (need.completed() or need.tolerant)]
 
 
-def told(failed: list[Need]) -> str:
+def why_not_ready(failed: list[Need]) -> str:
     """Why a call was not made, for its state: the upstreams that did not complete, and what began it all.
 
     Of a long chain only its next link and its first one are named, or each message would hold all the others.
@@ -173,6 +173,14 @@ def returned(value: Any) -> tuple[Any, list[State[Any]]]:
 def awaited(needs: Iterable[Need]) -> list[Upstream]:
     """The futures among them that have not ended."""
     return [need.source for need in needs if isinstance(need.source, Upstream) and not need.source.done()]
+
+
+def waited_for(needs: Iterable[Need]) -> Iterator[tuple[bytes, str]]:
+    """The task runs among them that are recorded by now, each with the argument's name."""
+    for need in needs:
+        run = need.recorded_as()
+        if run is not None:
+            yield run, need.argument
 
 
 class _Search:

@@ -71,6 +71,8 @@ class Script:
     def start(self, *arguments: str, name: str = "job.py", **env: str) -> "subprocess.Popen[str]":
         environment = {key: value for key, value in os.environ.items() if not key.startswith("DURABLE_")}
         path = os.pathsep.join(filter(None, [self.package, *map(os.path.abspath, _python_path())]))
+        # A user's file of settings would be in the script's folder; the developer's is out of sight.
+        environment |= {"XDG_CONFIG_HOME": str(self.folder / "config")}
         environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env}
         return subprocess.Popen(
             [sys.executable, name, *arguments],

@@ -1,4 +1,4 @@
-"""What a call waits for: futures and states anywhere in its arguments, and what becomes of it when one of them fails."""
+"""What a call waits for: futures and states anywhere in its arguments, and what becomes of it when one fails."""
 
 import asyncio
 import dataclasses
@@ -135,8 +135,7 @@ def test_what_is_quoted_is_handed_on_as_it_is_and_not_waited_for(journal):
     def job():
         failed = fail.submit()
         assert failed.result(raise_on_failure=False)
-        told = look(quote([failed])), look.submit(quote([give.submit(1)])).result()[0]
-        return told
+        return look(quote([failed])), look.submit(quote([give.submit(1)])).result()[0]
 
     assert run(job) == (("Future", True), "Future")
     assert query(journal, "SELECT * FROM dependencies") == []

@@ -22,6 +22,7 @@ ARGUMENTS = {
     "module": "job",
     "qualname": "Loader.Row",
     "flow_name": "nightly",
+    "flow_run": "nightly 0123456",
     "run_id": "0123456789abcdef0123456789abcdef",
     "owner": "process 12 on host",
     "task_name": "send_mail",

@@ -23,6 +23,7 @@ LAYERS = {
     "clock": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
+    "spoken": (0, 0),
     "version": (0, 0),
     "views": (0, 0),
     "states": (0, 1),
@@ -35,9 +36,9 @@ LAYERS = {
     "options": (1, 1),
     "callbacks": (1, 0),
     "codec": (1, 0),
-    "settings": (1, 0),
+    "settings": (1, 1),
     "ownership": (1, 0),
-    "logs": (1, 1),
+    "logs": (1, 2),
     # facts
     "filesystem": (2, 0),
     "keys": (2, 0),
@@ -56,6 +57,7 @@ LAYERS = {
     "reasons": (3, 2),
     "recall": (3, 3),
     "output": (3, 2),
+    "transactions": (3, 2),
     # a call
     "execution": (4, 0),
     "call": (4, 1),

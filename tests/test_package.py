@@ -31,6 +31,8 @@ LATE = {
     "pydantic",
     "sqlite_utils",
     "ssl",
+    "tomli",
+    "tomllib",
 }
 
 

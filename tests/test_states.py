@@ -111,8 +111,8 @@ def test_retrying_follows_a_failed_attempt_only():
     }
 
 
-def test_nothing_follows_itself_but_a_retry():
-    assert [kind.name for kind in STATES if kind in TRANSITIONS[kind]] == ["NotReady", "Retrying"]
+def test_nothing_follows_itself_but_a_retry_and_a_rollback_that_was_decided_first():
+    assert [kind.name for kind in STATES if kind in TRANSITIONS[kind]] == ["NotReady", "Retrying", "RolledBack"]
 
 
 @given(st.sampled_from([None, *STATES]), st.sampled_from(STATES))

@@ -4,27 +4,41 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Final, NoReturn, cast
 
 import click
 
 from durable.cli.exits import INTERRUPTED, told
-from durable.cli.inspect import inspect
 from durable.cli.terminal import note
 from durable.version import __version__
 
+# Command -> its module, which has it under the same name. One is loaded when it is asked for.
+_COMMANDS: Final = {
+    "config": "durable.cli.config",
+    "inspect": "durable.cli.inspect",
+    "report": "durable.cli.report",
+}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - see above
+        module = _COMMANDS.get(cmd_name)
+        return None if module is None else cast("click.Command", getattr(import_module(module), cmd_name))
+
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 fine, 1 what --exit-code asks for, 2 wrong usage, 3 no such file or run, 4 locked, 5 damaged",
 )
 @click.version_option(__version__, prog_name="durable")
 def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
-
-
-cli.add_command(inspect)
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:

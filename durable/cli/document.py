@@ -151,6 +151,7 @@ def _row(row: facts.Row) -> dict[str, Any]:
 def _flow(run: FlowRun) -> dict[str, Any]:
     return {
         "id": run.id,
+        "called": run.called,
         "flow": run.flow,
         "function": run.function,
         "name": run.name,

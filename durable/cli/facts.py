@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -85,6 +86,9 @@ def _again(reader: JournalReader, run: FlowRun, counts: Counts) -> str:
         parts.append(f"{counts.cut_off} tasks that were cut off run again")
     if run.type == "FAILED" and counts.failed:
         parts.append(f"{counts.failed} failed {'task runs' if counts.failed == 1 else 'tasks run'} again")
+    if counts.rolled_back:
+        undone = counts.rolled_back
+        parts.append(f"{undone} rolled back {'task runs' if undone == 1 else 'tasks run'} again")
     return " and ".join(parts) or "and the flow goes on from there"
 
 
@@ -121,6 +125,17 @@ def iso(microseconds: int) -> str:
     except OverflowError:
         return "?" * 26
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def command(recorded: str) -> str:
+    """A process's command line, as a shell would take it."""
+    try:
+        words = json.loads(recorded)
+    except ValueError:
+        return recorded
+    import shlex
+
+    return shlex.join(map(str, words)) if isinstance(words, list) else recorded
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:

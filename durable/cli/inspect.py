@@ -36,8 +36,9 @@ def inspect(
 ) -> None:
     """Show what a journal holds, or one run of it.
 
-    DB is the journal's file; without it DURABLE_JOURNAL, else runs.db. RUN is the beginning of the id of a flow run or
-    task run, "-" for the newest flow run, or "outside" for the tasks called outside any flow.
+    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. RUN is the
+    beginning of the id of a flow run or task run, the name of a flow run, "-" for the newest flow run, or "outside" for
+    the tasks called outside any flow.
 
     Equal calls (the same task in the same state) are shown together from four up; --all shows each. Nothing is written,
     no code of yours is imported and nothing is unpickled, whatever state the file is in.
@@ -47,14 +48,16 @@ def inspect(
       ok, cached           completed; with another run's result
       failed, timed out    ended with an error
       crashed, lost        cut off: the process said so, or died
+      rolled back          completed, then undone with its transaction
       running, retrying, waiting, pending, cancelled
       running?             nobody can tell whether the process lives
 
     \b
     JSON (--json), on standard output:
       {"schema": 1, "journal": {...}, "next": {"run", "text"} | null,
-       "outside": {counts} | null, "runs": [{"id", "flow", "state",
-       "started", "ended", "seconds", "tasks": {counts}, "note", ...}]}
+       "outside": {counts} | null, "runs": [{"id", "called", "flow",
+       "state", "started", "ended", "seconds", "tasks": {counts},
+       "note", ...}]}
       with RUN: {"schema": 1, "journal", "run" or "task", "entries":
        [{"kind", "depth", "status", "count", "first", "last", ...}]}
       Ids are whole, times ISO 8601 UTC, durations seconds. What JSON
@@ -110,7 +113,7 @@ def _run(reader: JournalReader, prefix: str, colour: Colour, *, everything: bool
         else:
             text.outside(Screen(colour), reader, nodes, everything=everything)
         return True
-    run = _chosen(reader, prefix)
+    run = chosen(reader, prefix)
     if isinstance(run, TaskRun):
         if as_json:
             document.task_run(reader, reader.health(), run, calls_of(reader, run))
@@ -125,7 +128,8 @@ def _run(reader: JournalReader, prefix: str, colour: Colour, *, everything: bool
     return run.completed
 
 
-def _chosen(reader: JournalReader, prefix: str) -> FlowRun | TaskRun:
+def chosen(reader: JournalReader, prefix: str) -> FlowRun | TaskRun:
+    """The run a person means: by the beginning of its id, or ``-`` for the newest."""
     if prefix == "-":
         newest = reader.latest()
         if newest is None:
@@ -135,11 +139,11 @@ def _chosen(reader: JournalReader, prefix: str) -> FlowRun | TaskRun:
     if not found:
         raise Stopped(
             NO_SUCH,
-            f"{reader.path}: no flow run or task run has an id that begins with {prefix!r}. See `durable inspect`",
+            f"{reader.path}: no flow run is called {prefix!r}, and no id begins so. See `durable inspect`",
         )
     if len(found) > 1:
-        ids = ", ".join(run.id[: len(prefix) + 4] for run in found)
+        ids = ", ".join(run.id[: max(len(prefix) + 4, 7)] for run in found)
         raise Stopped(
-            NO_SUCH, f"{reader.path}: several runs have ids that begin with {prefix!r}: {ids}... Give more digits"
+            NO_SUCH, f"{reader.path}: several runs are called {prefix!r}, or have ids that begin so: {ids}... Give one"
         )
     return found[0]

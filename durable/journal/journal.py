@@ -201,8 +201,8 @@ def _transitions(
         text = with_result if outcome is not None and number == 0 else plain
         rows.append((text, (run, seq + number, kind.code, now, process_id, message)))
     if source is not None:
-        kind, number = states[-1][0], len(states) - 1
-        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, source)
+        (kind, message), number = states[-1], len(states) - 1
+        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, message, source)
     return Entry(synced, *rows, at=now)
 
 

@@ -28,6 +28,11 @@ class Lookups(Writer):
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
 
+    def task_run_name(self, run: int) -> str | None:
+        """The name of a task run's own, if it was given one."""
+        name: str | None = self.rows(sql.FIND_TASK_RUN_NAME, (run,))[0][0]
+        return name
+
     def executed_source(self, run: int) -> int | None:
         """The task row a task run was last executed with, if it is another than the run's own."""
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
@@ -130,6 +135,14 @@ class Lookups(Writer):
     def failed_flow_attempts(self, flow_run_id: int) -> int:
         """How many failed attempts a flow run has on record since it last ended Failed."""
         return int(self.rows(sql.COUNT_FLOW_RETRIES, (flow_run_id,))[0][0])
+
+    def was_rolled_back(self, run: int) -> bool:
+        """Whether a task run was ever rolled back."""
+        return bool(self.rows(sql.WAS_ROLLED_BACK, (run,))[0][0])
+
+    def has_rollbacks(self, flow_run_id: int) -> bool:
+        """Whether any task run of a flow run was rolled back."""
+        return bool(self.rows(sql.HAS_ROLLBACKS, (flow_run_id,))[0][0])
 
     def restored(self, flow_run_id: int) -> tuple[int, int]:
         """How many completed task runs a flow run has, and how many microseconds they took."""

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from durable.clock import as_datetime, clock
 from durable.errors import ConfigurationError, DurableError
@@ -49,9 +49,12 @@ class TaskRunner:
     Attributes:
         lock: guards what the runner and its futures know.
         run: the flow run it works for.
+        ships: bodies are executed elsewhere, those of async tasks too, so that `_start` gets them all.
         coroutines: the async task runs.
         tally: how many were submitted, and how they ended.
     """
+
+    ships: ClassVar[bool] = False
 
     def __init__(self, async_at_once: int = AT_ONCE) -> None:
         self.lock = threading.RLock()  # a future may end while its own lock is held by who submits it
@@ -152,7 +155,7 @@ class TaskRunner:
             else:
                 self._end_quietly()
                 return interruption
-        self._abandon()
+        self._give_up()
         return interruption
 
     async def stop_async(self, error: BaseException, *, abandon: bool) -> BaseException | None:
@@ -170,7 +173,7 @@ class TaskRunner:
             else:
                 self._end_quietly()
                 return interruption
-        self._abandon()
+        self._give_up()
         return interruption
 
     # What futures call.
@@ -184,7 +187,7 @@ class TaskRunner:
                 return True
             if future.begun and future.loop_task is None:
                 return False
-            task, loop, call = future.loop_task, future.loop, future.call
+            task, loop, call = future.loop_task if future.begun else None, future.loop, future.call
             future.cancelling = call.called_off = True
         if task is None:
             self.end_cancelled(future)
@@ -290,7 +293,7 @@ class TaskRunner:
                 self._queued += 1
         if future.cancelling:
             self.end_cancelled(future)
-        elif future.call.definition.is_async:
+        elif future.call.definition.is_async and not self.ships:
             self.coroutines.start(future)
         else:
             self._start(future)
@@ -342,7 +345,7 @@ class TaskRunner:
         if running and not isinstance(error, Exception):
             _log.warning("waiting for %d running task runs; Ctrl-C again abandons them", running)
 
-    def _abandon(self) -> None:
+    def _give_up(self) -> None:
         """Wait no longer; whatever still runs records nothing more (rule 4)."""
         give_up()
         if self.run is not None:

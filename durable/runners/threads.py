@@ -13,6 +13,7 @@ from durable.generation import GeneratorCall
 from durable.runners.base import TaskRunner, collected
 from durable.runners.loops import AT_ONCE
 from durable.runners.queue import WorkQueue
+from durable.settings import setting
 
 
 class ThreadPoolTaskRunner(TaskRunner):
@@ -22,8 +23,9 @@ class ThreadPoolTaskRunner(TaskRunner):
     another task run gives its place to another thread meanwhile.
 
     Args:
-        max_workers: how many task runs execute at once; by default as many as `concurrent.futures` would take, at
-            most 32. Async tasks need no thread: of them so many execute at once besides, by default 1,000.
+        max_workers: how many task runs execute at once; by default the setting ``thread_pool_max_workers``, otherwise
+            as many as `concurrent.futures` would take, at most 32. Async tasks need no thread: of them so many execute
+            at once besides, by default 1,000.
 
     Raises:
         ConfigurationError: it is no whole number above 0.
@@ -35,7 +37,7 @@ class ThreadPoolTaskRunner(TaskRunner):
                 f"ThreadPoolTaskRunner(max_workers={max_workers!r}): expected a whole number above 0"
             )
         super().__init__(AT_ONCE if max_workers is None else max_workers)
-        self._asked = max_workers
+        self._given = max_workers
         self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._work = WorkQueue()
         self._wanted = threading.Condition(self.lock)
@@ -46,7 +48,7 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def duplicate(self) -> ThreadPoolTaskRunner:
         """Another pool of the same size."""
-        return ThreadPoolTaskRunner(self._asked)
+        return ThreadPoolTaskRunner(self._given or setting("thread_pool_max_workers"))
 
     def _place_given_up(self, change: int) -> None:
         self._waiting += change

@@ -1,6 +1,6 @@
 """The task run whose body is executing.
 
-Attributes: ``id``, ``name``, ``task_name``, ``tags``, ``parameters``, ``run_count``, ``flow_run_id``.
+Attributes: ``id``, ``name``, ``task_name``, ``task_version``, ``tags``, ``parameters``, ``run_count``, ``flow_run_id``.
 """
 
 from __future__ import annotations
@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from durable.runs import current
+from durable.runtime.facts import fact
 
 _OUTSIDE: Final[dict[str, Any]] = {
     "id": None,
     "name": None,
     "task_name": None,
+    "task_version": None,
     "tags": [],
     "parameters": {},
     "run_count": 0,
@@ -21,13 +23,8 @@ _OUTSIDE: Final[dict[str, Any]] = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _OUTSIDE:
-        raise AttributeError(f"durable.runtime.task_run has no {name!r}; there are {', '.join(sorted(_OUTSIDE))}")
     scope = current.get()
-    if scope is None or scope is scope.flow_run:
-        return _OUTSIDE[name]
-    value = getattr(scope.view(), name)
-    return sorted(value) if name == "tags" else value
+    return fact("task_run", name, None if scope is None or not scope.is_task_run else scope.view(), _OUTSIDE)
 
 
 def __dir__() -> list[str]:
