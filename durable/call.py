@@ -26,13 +26,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xxhash import xxh3_128_digest
-
+from durable import cancelling
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
+from durable.forks import follow, rejoin, twin
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
 from durable.logs import at, task_log
@@ -58,7 +59,7 @@ from durable.states import (
     check_transition,
 )
 from durable.upstream import Need, Upstream, awaited, not_ready, resolved, waited_for, why_not_ready
-from durable.views import TaskRun, TaskRunContext
+from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 _DIED = "Its process died while it ran; found when the run was resumed."
@@ -110,9 +111,11 @@ class Call(Execution, Scope):
     ) -> None:
         self._inputs, self._unhashable, self.needs = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
+        Scope.__init__(self, key, parent.flow_run, journal)
+        if parent.has_history:
+            follow(self, parent, definition.key, self._inputs, self._occurrence)
         if not definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
-        Scope.__init__(self, key, parent.flow_run, journal)
         self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark
         log_prints = definition.options.log_prints
@@ -167,9 +170,7 @@ class Call(Execution, Scope):
             self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
             self._is_replayed(owed=known.owed, failed=known.error is not None)
-        if known.ended:
-            return self._take_end(known)
-        return None
+        return self._take_end(known) if known.ended else None
 
     def _take_record(self, record: TaskRecord) -> None:
         self._record, self.row, self.kind, self._seq = record, record.id, record.state, record.seq
@@ -183,7 +184,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context)
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self.context, twin(self))
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -200,7 +201,7 @@ class Call(Execution, Scope):
         if not self.definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
         if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:
-            self.key = xxh3_128_digest(self.key + self._inputs)
+            rejoin(self, self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
         reason, cause = why_not_ready(failed), failed[0].state().data
@@ -227,6 +228,7 @@ class Call(Execution, Scope):
 
     def started(self) -> Entry | None:
         """An attempt begins."""
+        cancelling.check(self, self.flow_run)
         self.attempt += 1
         self.open()
         if self._failure is not None:
@@ -271,7 +273,7 @@ class Call(Execution, Scope):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             outcome = Outcome(format_, payload, self._cache_key, self._expiry())
         self._value = value
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
@@ -295,7 +297,8 @@ class Call(Execution, Scope):
         seconds = self.definition.options.cache_expiration
         return None if seconds is None else clock().now() + round(seconds * 1_000_000)
 
-    def _context(self) -> TaskRunContext:
+    def context(self) -> TaskRunContext:
+        """The task run, to its own body and to a cache_key_fn."""
         view = self.view()
         return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 
@@ -332,8 +335,6 @@ class Call(Execution, Scope):
 
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
-        if flow_run is not None and flow_run.root.abandoned:
-            raise RunAbandoned(self.name, flow_run.name)
         self._name = label.name
         return Place(
             self.key,
@@ -381,9 +382,8 @@ class Call(Execution, Scope):
         synced: bool = False,
         source: int | None = None,
     ) -> Entry:
-        run = self.flow_run
-        if run is not None and run.root.abandoned:
-            raise RunAbandoned(self.name, run.name)
+        if (run := self.flow_run) is not None and run.root.abandoned:
+            raise RunAbandoned(f"{self.name!r} is not recorded: flow run {run.name!r} was given up")
         for kind, _ in states:
             check_transition(self.kind, kind, self.definition.name)
             self.kind = kind

@@ -16,7 +16,8 @@ from durable.options import Hooks, hooks_option
 from durable.settings import refresh
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Task[P, R] to those who read it
+H = TypeVar("H", bound=Callable[..., Any])
 D = TypeVar("D", TaskDefinition, FlowDefinition)
 
 HOOKS: Final = (
@@ -90,7 +91,7 @@ class Decorated(Generic[P, R, D]):
         """The hooks among `options`, and those a decorator adds later (``@my_task.on_failure``)."""
         return hooks_option(at, {name: options.get(name) for name in HOOKS if name in self.options})
 
-    def _add_hook(self, option: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def _add_hook(self, option: str, hook: H) -> H:
         given = {**self._options, option: [*(self._options.get(option) or ()), hook]}
         self.definition = self._define(self.definition.where, self.fn, given)
         self.definition.owner, self._options = self, given
@@ -98,15 +99,15 @@ class Decorated(Generic[P, R, D]):
             self._made_from = self._made_from[0], {**self._made_from[1], option: given[option]}
         return hook
 
-    def on_running(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_running(self, hook: H) -> H:
         """Decorator: call `hook` whenever a run of this begins, as the option of the same name does."""
         return self._add_hook("on_running", hook)
 
-    def on_completion(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_completion(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this has completed, as the option of the same name does."""
         return self._add_hook("on_completion", hook)
 
-    def on_failure(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_failure(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this has finally failed, as the option of the same name does."""
         return self._add_hook("on_failure", hook)
 

@@ -36,6 +36,7 @@
         └── SubmittedTaskFailed      submitted task runs failed and nobody asked for their results
 
     TerminationSignal                SIGTERM, raised in the flow so that it can record why it stops (a SystemExit)
+    FlowRunCancelled                 `durable cancel`, raised where the next task is called (a BaseException)
 
 Messages name the object (task, run, file), say what was expected, what was found and what to do next.
 Every error pickles: its arguments are its constructor's.
@@ -295,20 +296,7 @@ class MappingError(DurableError, ValueError):
 
 
 class RunAbandoned(DurableError):
-    """A body went on after its flow run was given up (a second Ctrl-C, SIGTERM): nothing more is recorded of it.
-
-    Args:
-        name: the task run.
-        flow_run: the flow run.
-    """
-
-    def __init__(self, name: str, flow_run: str) -> None:
-        super().__init__(name, flow_run)
-        self.name = name
-        self.flow_run = flow_run
-
-    def __str__(self) -> str:
-        return f"task run {self.name!r}: flow run {self.flow_run!r} was given up, so nothing more is recorded of it"
+    """A body went on after its flow run was given up (a second Ctrl-C, SIGTERM): nothing more is recorded of it."""
 
 
 class RunFailed(DurableError):
@@ -316,20 +304,7 @@ class RunFailed(DurableError):
 
 
 class CancelledRun(RunFailed):
-    """The result was asked of a run that was called off. Borrowed from Prefect 3.
-
-    Args:
-        name: the run.
-        reason: why it was called off, as one line.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(name, reason)
-        self.name = name
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.name} has no result: {self.reason or 'it was cancelled.'}"
+    """The result was asked of a run that was called off. Borrowed from Prefect 3."""
 
 
 class UnfinishedRun(RunFailed):
@@ -399,3 +374,26 @@ class TerminationSignal(SystemExit):
 
     def __init__(self, code: int = 143) -> None:
         super().__init__(code)
+
+
+class FlowRunCancelled(BaseException):
+    """Somebody asked for the flow run to be cancelled: raised where the run calls its next task.
+
+    Not an Exception, like asyncio's CancelledError, so that ``except Exception`` in a flow does not swallow it;
+    ``finally`` blocks run. The run is recorded as Cancelled, and is never continued by itself.
+
+    Args:
+        flow_name: the flow's name.
+        run_id: the flow run's id.
+    """
+
+    def __init__(self, flow_name: str, run_id: str) -> None:
+        super().__init__(flow_name, run_id)
+        self.flow_name = flow_name
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return (
+            f"flow run {self.flow_name} {self.run_id[:7]} was cancelled. It is not continued by itself; to continue it "
+            f"after all: DURABLE_RESUME={self.run_id[:7]}"
+        )

@@ -24,12 +24,22 @@ from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, State, StateKind, StateType
+from durable.states import (
+    AWAITING_RETRY,
+    CANCELLED,
+    COMPLETED,
+    CRASHED,
+    RETRYING,
+    State,
+    StateKind,
+    StateType,
+)
 from durable.tagging import current_tags
 from durable.timeouts import Limit
 from durable.transactions.block import Transaction, any_hooks, enclosing
 from durable.transactions.undo import active
 from durable.upstream import Upstream
+from durable.verdicts import Verdict, adopted, is_made
 
 SLOTS: Final = (
     "_failure",
@@ -43,6 +53,7 @@ SLOTS: Final = (
     "_token",
     "_told",
     "_value",
+    "_verdict",
     "args",
     "at",
     "attempt",
@@ -60,6 +71,7 @@ SLOTS: Final = (
 
 NO_LABEL: Final = Label()
 _making: Final = threading.RLock()
+_NOT_RETRIED: Final = frozenset({CANCELLED, CRASHED})
 
 
 class Execution:
@@ -108,6 +120,7 @@ class Execution:
     _token: Token[Scope | None] | None
     _told: tuple[StateKind, int] | None
     _value: Any
+    _verdict: Verdict | None
 
     def _prepare(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, return_state: bool) -> None:
         self.definition = definition
@@ -135,6 +148,7 @@ class Execution:
         self._token = None
         self._told = None
         self._value = None
+        self._verdict = None
 
     # What the two kinds say for themselves.
 
@@ -186,7 +200,11 @@ class Execution:
     def settled(self, value: Any) -> Any:
         """What a returned value stands for: a state or future for its value; a failed one raises its failure."""
         state = value.ended() if isinstance(value, Upstream) else value
-        return state.result() if isinstance(state, State) else state
+        if not isinstance(state, State):
+            return value
+        if is_made(value):
+            self._verdict = adopted(value)
+        return state.result()
 
     def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
         """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
@@ -243,11 +261,13 @@ class Execution:
         policy = self.definition.options.retries
         if self._retries >= policy.count or not isinstance(meant, Exception) or is_ours(meant):
             return False
+        if self._failed_kind(meant) in _NOT_RETRIED:
+            return False
         if policy.condition is None:
             return True
-        kind, at = failed_kind(meant), as_datetime(clock().now())
+        kind, at = self._failed_kind(meant), as_datetime(clock().now())
         return ask(
-            policy.condition, self.definition.owner, self.view(), State(kind, message_of(meant), at, None, meant)
+            policy.condition, self.definition.owner, self.view(), State(kind, self._message_of(meant), at, None, meant)
         )
 
     def _meaning(self, error: BaseException) -> BaseException:
@@ -266,20 +286,28 @@ class Execution:
             return None
         if not isinstance(error, Exception):
             self.done = True
-            return self._ends(CANCELLED if self.called_off else CRASHED, self._interruption(error))
+            return self._ends(*self._interruption(error))
         if retry:
             return self._fails_for_now(error)
         if 0 < self.definition.options.retries.count <= self._retries:
             self._log(ERROR, "%s failed with exception: %s - Retries are exhausted", self.noun, repr_of(error))
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        return self._ends(failed_kind(error), self._message_of(error), of_exception(error))
+        return self._ends(self._failed_kind(error), self._message_of(error), of_exception(error))
+
+    def _failed_kind(self, error: Exception) -> StateKind:
+        verdict = self._verdict
+        # Time may run out just after a completed state was returned.
+        return failed_kind(error) if verdict is None or verdict.kind is COMPLETED else verdict.kind
 
     def _message_of(self, error: Exception) -> str:
-        return message_of(error)
+        verdict = self._verdict
+        return (
+            message_of(error) if verdict is None or verdict.kind is COMPLETED else verdict.message or message_of(error)
+        )
 
-    def _interruption(self, error: BaseException) -> str:
-        return interruption(error)
+    def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
+        return interruption(error, called_off=self.called_off)
 
     def _fails_for_now(self, error: Exception) -> Entry:
         retries = self.definition.options.retries
@@ -288,8 +316,8 @@ class Execution:
         start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
         said = "%s failed with exception: %s - Retry %d/%d will start %s"
         self._log(WARNING, said, self.noun, repr_of(error), self._retries, retries.count, start)
-        self.error, self.propagates = None, False
-        self.message = message_of(error)
+        self.message = self._message_of(error)
+        self.error, self.propagates, self._verdict = None, False, None
         kind = AWAITING_RETRY if self.delay else RETRYING
         self._failure = self._enters((kind, self.message), outcome=of_exception(error))
         self._told = kind, self._seq  # told when the attempt begins

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
@@ -25,10 +25,14 @@ from durable.settings import durability, journal_path, refresh, setting
 from durable.states import State
 from durable.upstream import wait_for_option
 
+__all__ = ["Flow", "flow"]
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Flow[P, R] to those who read it
 S = TypeVar("S")
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
 _THREADS = ThreadPoolTaskRunner()  # makes no thread: each flow run has a runner of its own, once it submits something
 
 
@@ -106,6 +110,14 @@ class Flow(Decorated[P, R, FlowDefinition]):
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
+    def __call__(
+        self: Flow[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
+    @overload
     def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[R]: ...
     @overload
     def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
@@ -142,11 +154,11 @@ class Flow(Decorated[P, R, FlowDefinition]):
         call = FlowCall(self.definition, args, kwargs, scope, journal, return_state=return_state, wait_for=needs)
         return drive_async(call) if self.definition.is_async else drive(call)
 
-    def on_cancellation(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_cancellation(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this was cancelled, as the option of the same name does."""
         return self._add_hook("on_cancellation", hook)
 
-    def on_crashed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_crashed(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this was cut off, as the option of the same name does."""
         return self._add_hook("on_crashed", hook)
 
@@ -178,6 +190,22 @@ def _runner(where: str, given: Any) -> TaskRunner:
     return runner
 
 
+class FlowDecorator(Protocol):
+    """``@flow(...)``, as a type checker sees it: what a generator function yields is read to its end, to a list."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Iterator[T]], /) -> Flow[P, list[T]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, AsyncIterator[T]], /) -> Flow[P, Coroutine[Any, Any, list[T]]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
+    def __call__(self, fn: Any, /) -> Any: ...
+
+
+@overload
+def flow(fn: Callable[P, Iterator[T]], /) -> Flow[P, list[T]]: ...
+@overload
+def flow(fn: Callable[P, AsyncIterator[T]], /) -> Flow[P, Coroutine[Any, Any, list[T]]]: ...
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
@@ -204,12 +232,13 @@ def flow(
     persist_result: bool | None = None,
     task_runner: TaskRunner | type[TaskRunner] | None = None,
     version: str | None = None,
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+) -> FlowDecorator: ...
 def flow(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
 
     Args:
-        fn: the function, plain or coroutine.
+        fn: the function, plain or coroutine. Of a generator function, sync or async, a call gives the list of what it
+            yields.
         name: the flow's name; by default the function's, with ``-`` for ``_``. With the function's qualified name it
             identifies the flow.
         description: the function's docstring by default.

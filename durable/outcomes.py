@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Any, Final
 
 from durable.codec import decode, decode_exception, dump, encode, encode_exception
-from durable.errors import CorruptPayload, DurableError, NotSerializable, RunFailed
+from durable.errors import CorruptPayload, DurableError, FlowRunCancelled, NotSerializable, RunFailed
 from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
 from durable.options import Serializer
-from durable.states import FAILED, TIMED_OUT, StateKind
+from durable.states import CANCELLED, CRASHED, FAILED, TIMED_OUT, StateKind
 
 MAX_PAYLOAD: Final = 900_000_000  # bytes; SQLite's own limit for a value is 1 000 000 000
+CANCELLED_MESSAGE: Final = "Cancelled with `durable cancel`."
 _MESSAGE: Final = 200
 _ENGINE: Final = __file__.rpartition("outcomes.py")[0]
 
@@ -91,8 +92,20 @@ def failed_kind(error: BaseException) -> StateKind:
     return TIMED_OUT if isinstance(error, TimeoutError) else FAILED
 
 
-def interruption(error: BaseException, reason: str | None = None) -> str:
-    """Why a run was cut off, in Prefect's words. `reason` is the signal that arrived, if one did."""
+def interruption(error: BaseException, reason: str | None = None, *, called_off: bool = False) -> tuple[StateKind, str]:
+    """What a run that was cut off ends in, and why, in Prefect's words.
+
+    Args:
+        error: what cut it off.
+        reason: the signal that arrived, if one did.
+        called_off: somebody cancelled this very run.
+    """
+    if isinstance(error, FlowRunCancelled):
+        return CANCELLED, CANCELLED_MESSAGE
+    return CANCELLED if called_off else CRASHED, _why(error, reason)
+
+
+def _why(error: BaseException, reason: str | None) -> str:
     name = type(error).__name__
     if reason == "termination" or name == "TerminationSignal":
         return "Execution was aborted by a termination signal."

@@ -18,16 +18,17 @@ from typing import Any, NamedTuple
 
 from durable import reasons
 from durable.clock import as_datetime, clock
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
+from durable.forks import reusable_task
 from durable.journal import Journal, Outcome, TaskRecord
 from durable.journal.rollbacks import Run, standing
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
 from durable.settings import interrupted_may_run, setting
-from durable.states import AWAITING_RETRY, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
-from durable.views import TaskRunContext
+from durable.states import AWAITING_RETRY, CACHED, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
 
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
@@ -69,6 +70,7 @@ class Asked(NamedTuple):
         inputs: its canonical arguments.
         unhashable: those that count by their type only.
         context: gives what a cache_key_fn is handed.
+        original: in a forked run, its identity in the run that was forked.
     """
 
     definition: TaskDefinition
@@ -77,6 +79,7 @@ class Asked(NamedTuple):
     inputs: bytes
     unhashable: tuple[str, ...]
     context: Callable[[], TaskRunContext]
+    original: bytes | None = None
 
 
 def recall(asked: Asked, cache_key: bytes | None) -> Known:
@@ -94,6 +97,8 @@ def recall(asked: Asked, cache_key: bytes | None) -> Known:
     record = scope.recorded(asked.key) if scope.has_history else None
     if record is not None:
         return _own(asked, record, cache_key)
+    if asked.original is not None and (reused := _reused(asked, asked.original, cache_key)) is not None:
+        return reused
     if policy.is_memo:
         return _memo(asked, cache_key)
     return Known(reason=_changed(asked) if scope.has_history else None)
@@ -122,7 +127,8 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
         else:
             outcome = journal.outcome(record.result_id)
             if not definition.policy.extras or outcome.cache_key == cache_key:
-                return Known(record, True, _value(asked, record, outcome), origin=outcome.task_run)
+                origin = outcome.task_run or _original_row(asked, record)
+                return Known(record, True, _value(asked, record, outcome), origin=origin)
             reason = _disagrees(asked, record)
     elif kind.type is StateType.FAILED:
         assert record.result_id is not None  # noqa: S101 - invariant I4 of the journal
@@ -174,6 +180,28 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
             f"{error.reason} It is in the recorded result of task {definition.where}, task run {asked.key.hex()[:7]}"
         )
         raise UnresolvedClass(error.module, error.qualname, reason) from None
+
+
+def _reused(asked: Asked, original: bytes, cache_key: bytes | None) -> Known | None:
+    """What the call that this one stands for came to, in the run that was forked (see `durable.forks`)."""
+    policy, record = asked.definition.policy, reusable_task(asked.scope, original)
+    if record is None or record.result_id is None or not policy.reuses:
+        return None
+    outcome = asked.scope.journal.outcome(record.result_id)
+    if policy.extras and outcome.cache_key != cache_key:
+        return None
+    row = outcome.task_run or record.id
+    if asked.definition.is_generator and row == record.id and record.state is CACHED:
+        return None  # whose values they were is not known
+    return Known(ended=True, value=_value(asked, record, outcome), cached=record.result_id, origin=row)
+
+
+def _original_row(asked: Asked, record: TaskRecord) -> int | None:
+    """The row of the task run whose result was reused in a forked run."""
+    if record.state is not CACHED or asked.original is None:
+        return None
+    original = asked.scope.journal.find_task_run(asked.original)
+    return None if original is None else original.id
 
 
 def _memo(asked: Asked, cache_key: bytes | None) -> Known:

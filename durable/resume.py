@@ -22,11 +22,11 @@ from durable.errors import FlowRunInProgress, NothingToResume
 from durable.journal import FlowRecord, Journal
 from durable.logs import root_log
 from durable.options import FlowOptions
-from durable.ownership import RunLock
+from durable.ownership import Cancellation, RunLock
 from durable.phrases import duration, moment
 from durable.settings import resume_default, resume_override
 from durable.spoken import digits_of
-from durable.states import ROLLED_BACK
+from durable.states import CANCELLED, ROLLED_BACK
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,12 @@ def _by_idempotency_key(request: Request, key: str) -> Choice:
     record = request.journal.flow_run_by_idempotency_key(request.row, key)
     if record is None:
         return Choice()
+    override = resume_override()
+    if record.state is CANCELLED and not (override and record.key.hex().startswith(override)):
+        raise NothingToResume(
+            f"{request.flow.where}: the run of idempotency key {key!r} was cancelled. To continue it after all: "
+            f"DURABLE_RESUME={record.key.hex()[:7]}"
+        )
     if record.parameters != request.parameters:
         root_log.warning(
             "flow %s: idempotency key %r is that of run %s, whose parameters were others; it is that run all the same",
@@ -123,6 +129,7 @@ def _by_override(request: Request, prefix: str) -> Choice | None:
         )
         return None
     _overrides_used.add(prefix)
+    Cancellation(request.journal.path, key).withdraw()  # one that its owner did not live to follow
     record = request.journal.find_flow_run(key)
     if record is None or _has_completed(record):
         raise NothingToResume(

@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
 from durable.logs import at, engine_log, flow_log, place_records_by, task_log
+from durable.ownership import Cancellation
 from durable.settings import setting
 from durable.spoken import spoken
 
@@ -30,12 +31,48 @@ _making: Final = threading.Lock()
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
+class Fork(NamedTuple):
+    """Where a forked run parts from its original.
+
+    Attributes:
+        before: the first task run that is not reused, by row.
+        began: when that one began.
+        around: the task runs it was called in, at any depth: not reused either.
+    """
+
+    before: int
+    began: int
+    around: frozenset[int]
+
+
+def identity(scope: bytes, callee: bytes, inputs: bytes, occurrence: int) -> bytes:
+    """The identity (16 bytes) of a call: where it was made, of what, with which arguments, the how many-th."""
+    base = xxh3_128_digest(scope + callee + inputs)
+    return base if occurrence == 1 else xxh3_128_digest(base + occurrence.to_bytes(8, "little"))
+
+
 class Scope:
-    """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
+    """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`.
+
+    In a forked run it has an `original`, too: the identity of the same scope in the run it is a fork of, and in the
+    first of a line of forks (`durable.forks`).
+    """
 
     is_task_run: ClassVar[bool] = False
 
-    __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
+    __slots__ = (
+        "_counts",
+        "_lock",
+        "_seen",
+        "flow_run",
+        "has_history",
+        "journal",
+        "key",
+        "log_prints",
+        "mark",
+        "original",
+        "row",
+    )
 
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
         self.key = key
@@ -45,6 +82,7 @@ class Scope:
         self.mark = 0
         self.has_history = False
         self.log_prints = False  # whether what its body prints is logged
+        self.original: tuple[bytes, bytes]  # set in forked runs only
         self._seen: set[int]
         self._counts: dict[int, int]
         self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none
@@ -61,6 +99,10 @@ class Scope:
 
     def view(self) -> Any:
         """The run, as users are told of it."""
+        raise NotImplementedError
+
+    def context(self) -> Any:
+        """The task run, to its own body."""
         raise NotImplementedError
 
     def open(self) -> None:
@@ -104,7 +146,10 @@ class FlowRun(Scope):
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        fork: of a forked run, where it parts from its original.
+        cancel: whether somebody asked for it to be cancelled; a subflow shares its caller's.
         called_in: the scope it was called in.
+        flow: the flow, as the user has it.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
         loop: the event loop that its coroutine runs on; None for a plain function.
@@ -121,8 +166,11 @@ class FlowRun(Scope):
         "abandoned",
         "begun",
         "called_in",
+        "cancel",
         "describe",
+        "flow",
         "flow_name",
+        "fork",
         "id",
         "loop",
         "make_runner",
@@ -132,7 +180,15 @@ class FlowRun(Scope):
         "runner",
     )
 
-    def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        key: bytes,
+        row: int,
+        flow_name: str,
+        parameters: bytes,
+        cancel: Cancellation | None = None,
+    ) -> None:
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
@@ -145,8 +201,11 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.fork: Fork | None = None
+        self.cancel = cancel or Cancellation(journal.path, key)
         self.called_in: Scope | None = None
         self._undone: bool | None = None
+        self.flow: Any = None
         self.runner: Any = None
         self.loop: Any = None
         self.root = self

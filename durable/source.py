@@ -15,6 +15,7 @@ import inspect
 import sys
 import sysconfig
 import textwrap
+import threading
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -25,6 +26,7 @@ from durable.codec import canonical
 from durable.errors import Unhashable
 from durable.keys import digest, function_name
 
+_parsing: Final = threading.Lock()
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
 _LIBRARY: Final = frozenset(
@@ -54,7 +56,9 @@ class Source(NamedTuple):
 def fingerprint(function: Any) -> Source:
     """The fingerprint of `function` and of what it refers to in its own project."""
     parts: dict[str, str] = {}
-    _add(function, parts, set())
+    # One thread at a time: parsing in two has raised SystemError on 3.10 to 3.12 (python/cpython#106905).
+    with _parsing:
+        _add(function, parts, set())
     return Source(digest("source", *[[name, value] for name, value in sorted(parts.items())]), parts)
 
 
@@ -73,11 +77,11 @@ def _add(obj: Any, parts: dict[str, str], seen: set[int]) -> None:
     if tree is None:
         parts[name] = digest("code", _code_text(code)).hex() if code else digest("opaque", name).hex()
         return
-    parts[name] = digest("syntax", repr(_shape(tree))).hex()
+    parts[name] = syntax_digest(tree)
     for referred, value in _references(function, tree):
         if isinstance(value, _CONSTANTS) or value is None:
             try:
-                parts[f"{name}.{referred}"] = digest("constant", canonical(value, referred)).hex()
+                parts[f"{name}.{referred}"] = constant_digest(value, referred)
             except Unhashable:
                 continue
         elif callable(value) and _same_project(value):
@@ -143,13 +147,28 @@ def _syntax(function: Any) -> ast.AST | None:
         return None  # typed at a prompt, made by exec, or a lambda in the middle of an expression
     if not any(_defines(node, function.__name__) for node in ast.walk(tree)):
         return None  # the lines of another function: the file was edited, or shares its name with one that was not
+    reduce(tree)
+    return tree
+
+
+def reduce(tree: ast.AST) -> None:
+    """Drop what does not count of some syntax: docstrings and our own decorators."""
     for node in ast.walk(tree):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
         node.decorator_list = [decorator for decorator in node.decorator_list if not _is_ours(decorator)]
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return tree
+
+
+def syntax_digest(tree: ast.AST) -> str:
+    """The hex digest of a component: of reduced syntax."""
+    return digest("syntax", repr(_shape(tree))).hex()
+
+
+def constant_digest(value: Any, name: str) -> str:
+    """The hex digest of a component: of a constant. Raises `Unhashable` where it has no canonical form."""
+    return digest("constant", canonical(value, name)).hex()
 
 
 def _defines(node: ast.AST, name: str) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
-from durable.decorated import Decorated, decorate
+from durable.context import TaskRunContext
+from durable.decorated import decorate
 from durable.definitions import TaskDefinition
 from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
 from durable.errors import ConfigurationError, MissingContextError
-from durable.futures import Future, FutureList
+from durable.futures import FutureList
 from durable.generation import GeneratorCall
 from durable.journal import open_journal
 from durable.keys import digest, plain_name
@@ -24,20 +25,20 @@ from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
 from durable.settings import durability, journal_path, setting
 from durable.states import State
+from durable.submitting import Submitting
 from durable.transactions.block import remember_hooks
 from durable.upstream import Need, wait_for_option
-from durable.views import TaskRunContext
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Task[P, R] to those who read it
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Task(Decorated[P, R, TaskDefinition]):
+class Task(Submitting[P, R]):
     """A function decorated with `task`. Call it like the function it was made from.
 
     In a flow run a call is a checkpoint: once completed, it is never executed again in that run. Outside of any flow it
@@ -140,6 +141,14 @@ class Task(Decorated[P, R, TaskDefinition]):
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
     @overload
+    def __call__(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
+    @overload
     def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[R]: ...
     @overload
     def __call__(self, *args: Any, wait_for: Any, **kwargs: Any) -> R: ...
@@ -180,42 +189,7 @@ class Task(Decorated[P, R, TaskDefinition]):
         kind = GeneratorCall if definition.is_generator else Call
         return kind(definition, args, kwargs, scope, scope.journal, return_state=return_state, wait_for=needs)
 
-    # The last two overlap with the first three for a function that takes `return_state` itself, which is refused.
-    @overload
-    def submit(  # type: ignore[overload-overlap]
-        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]: ...
-    @overload
-    def submit(  # type: ignore[overload-overlap]
-        self: Task[P, Generator[T, Any, Any]], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[list[T]]: ...
-    @overload
-    def submit(  # type: ignore[overload-overlap]
-        self: Task[P, AsyncGenerator[T, Any]], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[list[T]]: ...
-    @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
-    @overload
-    def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[Any]: ...
-    @overload
-    def submit(self, *args: Any, wait_for: Any, **kwargs: Any) -> Future[Any]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task on the flow's task runner, concurrently with its caller. Borrowed from Prefect 3.
-
-        What identifies the call is settled now. A submitted generator task ends in the list of what it yields.
-
-        Args:
-            args, kwargs: the function's arguments. Futures and states in them are waited for first.
-            return_state: wait for the end and give its `State`.
-            wait_for: futures and states that must have completed first.
-
-        Returns:
-            A `Future`; an async one may be awaited.
-
-        Raises:
-            MissingContextError: called outside of any flow.
-            ParameterBindError: the arguments do not fit.
-        """
+    def _submit(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("submit")
         needs = wait_for_option(self.definition.where, wait_for)
@@ -234,26 +208,7 @@ class Task(Decorated[P, R, TaskDefinition]):
             )
         return scope.flow_run, scope
 
-    def map(self, *args: Any, **kwargs: Any) -> FutureList[Any]:
-        """Submit the task once for each item of its iterable arguments, in step. Borrowed from Prefect 3.
-
-        Strings and bytes are no iterables here, and what is wrapped in `unmapped` is not either: every call gets such
-        an argument whole. Futures among the arguments are waited for, and their values mapped over. Iterators are read
-        as the calls are submitted.
-
-        Args:
-            args, kwargs: the function's arguments.
-            return_state: wait for the end and give a list of `State` instead (in ``kwargs``, as `wait_for` is).
-            wait_for: futures and states that must have completed first.
-
-        Returns:
-            The futures, in the order of the items.
-
-        Raises:
-            MappingError: nothing to map over, or iterables of unequal length.
-            MissingContextError: called outside of any flow.
-            ParameterBindError: the arguments do not fit.
-        """
+    def _map(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("map")
         needs = wait_for_option(self.definition.where, wait_for)
@@ -266,7 +221,7 @@ class Task(Decorated[P, R, TaskDefinition]):
         if not return_state:
             return futures
         futures.wait()
-        return [future.state for future in futures]  # type: ignore[return-value]  # asked for in Prefect's way
+        return [future.state for future in futures]
 
     if TYPE_CHECKING:  # as a method it loses its first parameter
 

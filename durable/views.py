@@ -33,25 +33,6 @@ class TaskRun:
 
 
 @dataclass(frozen=True)
-class TaskRunContext:
-    """What a ``cache_key_fn`` is handed with the parameters, as in Prefect 3.
-
-    Attributes:
-        task: the task.
-        task_run: the task run.
-        parameters: its arguments by name, defaults applied.
-        inputs: the canonical bytes of the arguments.
-        unhashable: names of the arguments that have none, and count in `inputs` by their type only.
-    """
-
-    task: Any
-    task_run: TaskRun
-    parameters: dict[str, Any] = field(repr=False)
-    inputs: bytes = field(repr=False)
-    unhashable: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class FlowRun:
     """A flow run, as it stands.
 

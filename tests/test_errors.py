@@ -22,7 +22,6 @@ ARGUMENTS = {
     "module": "job",
     "qualname": "Loader.Row",
     "flow_name": "nightly",
-    "flow_run": "nightly 0123456",
     "run_id": "0123456789abcdef0123456789abcdef",
     "owner": "process 12 on host",
     "task_name": "send_mail",
@@ -111,8 +110,9 @@ def test_every_error_is_exported_and_explained(cls):
 
 def test_catching_durables_error_never_catches_a_users_or_an_exit():
     assert not issubclass(errors.TerminationSignal, Exception)
+    assert not issubclass(errors.FlowRunCancelled, Exception)
     assert errors.TerminationSignal().code == 128 + 15
-    assert all(issubclass(cls, errors.DurableError) for cls in ALL if cls is not errors.TerminationSignal)
+    assert all(issubclass(cls, errors.DurableError) for cls in ALL if issubclass(cls, Exception))
 
 
 def test_what_only_a_person_can_decide_says_how():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,10 +17,26 @@ from durable.version import __version__
 
 # Command -> its module, which has it under the same name. One is loaded when it is asked for.
 _COMMANDS: Final = {
+    "backup": "durable.cli.backup",
+    "cancel": "durable.cli.cancel",
+    "check": "durable.cli.check",
+    "completion": "durable.cli.completion",
     "config": "durable.cli.config",
+    "diff": "durable.cli.diff",
+    "export": "durable.cli.export",
+    "fork": "durable.cli.fork",
     "inspect": "durable.cli.inspect",
+    "plan": "durable.cli.plan",
+    "prune": "durable.cli.prune",
     "report": "durable.cli.report",
+    "result": "durable.cli.result",
+    "resume": "durable.cli.resume",
+    "run": "durable.cli.run",
+    "tail": "durable.cli.tail",
+    "watch": "durable.cli.watch",
+    "why": "durable.cli.why",
 }
+_COMPLETE: Final = "_DURABLE_COMPLETE"  # how a shell asks for completions: click's convention
 
 
 class _Commands(click.Group):
@@ -47,6 +64,10 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, TextIOWrapper):
             # A name in a journal may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
+    if _COMPLETE in os.environ:
+        from durable.cli.completing import completed
+
+        sys.exit(completed(cli, _COMPLETE, os.environ[_COMPLETE]))
     try:
         with told(note):
             # Not click's own way out: it ends a broken pipe with 1, which means something here.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from durable.errors import ConfigurationError, CorruptPayload, DurableError, JournalBusy
+from durable.errors import ConfigurationError, CorruptPayload, DurableError, FlowRunInProgress, JournalBusy
 from durable.reader import Damaged
 
 NOT_COMPLETED: Final = 1
@@ -31,7 +31,7 @@ class Stopped(Exception):
 
 def code_of(error: DurableError) -> int:
     """The exit code for an error."""
-    if isinstance(error, JournalBusy):
+    if isinstance(error, JournalBusy | FlowRunInProgress):
         return BUSY
     if isinstance(error, ConfigurationError):
         return WRONG_USAGE

@@ -51,6 +51,8 @@ def why(reader: JournalReader, run: FlowRun, counts: Counts) -> str:
     """Why a run is where it is, in a line; empty if there is nothing to say."""
     if run.type in ("COMPLETED", "CANCELLED"):
         return safe(run.message or "")
+    if run.type == "PENDING":
+        return f"a fork, not begun: durable resume {safe(reader.path.name)} {run.id[:7]}"
     owner = f"process {run.process.pid} on {safe(run.process.host)}"
     if run.ended is None:
         return owner if run.live else f"{owner}, if it still lives"

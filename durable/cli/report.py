@@ -10,8 +10,8 @@ from typing import Final
 
 import click
 
+from durable.cli.choosing import run_of
 from durable.cli.exits import DAMAGED, NO_SUCH, WRONG_USAGE, Stopped
-from durable.cli.inspect import chosen
 from durable.cli.liveness import alive_for
 from durable.cli.page import page, viewed_page
 from durable.cli.terminal import note
@@ -79,7 +79,7 @@ def _content(reader: JournalReader, prefix: str | None) -> bytes:
 
 
 def _flow_run(reader: JournalReader, prefix: str) -> FlowRun:
-    run = chosen(reader, prefix)
+    run = run_of(reader, prefix)
     if not isinstance(run, TaskRun):
         return run
     if run.flow_run_row is None:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from durable.cli import facts
+from durable.cli import facts, pages
 from durable.cli.terminal import Screen, clipped, note, value_text
 from durable.codec.inert import safe, size
 from durable.phrases import counted, duration
-from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun
+from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
 
 _COLUMNS: Final = ("RUN", "NAME", "FLOW", "STATE", "STARTED", "TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT")
 _STATE: Final = _COLUMNS.index("STATE")
@@ -181,11 +181,16 @@ def task_run(screen: Screen, reader: JournalReader, run: TaskRun, nodes: Iterabl
     if run.parent_row is not None:
         parent = reader.task_run(run.parent_row)
         lines.append(("called by", f"{facts.call(reader, parent)} {parent.id[:7]}"))
+    known = reader.fits(queries.ALL)  # an older journal has no more than the above
+    if known:
+        lines += pages.key_lines(screen, reader, run)
     _facts(screen, lines)
     failure = reader.failure(run)
     if failure is not None:
         screen.line()
         _failure(screen, failure, "  ", None)
+    if known:
+        pages.sections(screen, reader, run)
     tree(screen, reader, nodes, everything=True)
 
 

@@ -17,7 +17,7 @@ from durable.upstream import Upstream
 if TYPE_CHECKING:
     from durable.call import Call
 
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Future[R] to those who read it
 
 # The submitted task run whose body executes here: while it waits for another one, its place is free.
 executing: Final[ContextVar[Future[Any] | None]] = ContextVar("durable_executing", default=None)
@@ -49,7 +49,8 @@ class Future(Upstream, Generic[R]):
 
     def __init__(self, call: Call, home: Any, context: Context) -> None:
         self.home = home
-        self.identity = call.key
+        # In a fork: what it was in the first of the line, so that calls it is an argument of keep their identity too.
+        self.identity = call.key if call.flow_run is None or call.flow_run.fork is None else call.original[1]
         self.handled = False  # somebody asked how it ended
         self.cancelling = False  # it ends, or has ended, without having begun
         self.begun = False

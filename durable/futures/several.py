@@ -9,10 +9,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from durable.errors import ConfigurationError
 from durable.futures.future import Future, giving_way
 
-R = TypeVar("R")
+T = TypeVar("T")
 
 
-class FutureList(list["Future[R]"], Generic[R]):
+class FutureList(list["Future[T]"], Generic[T]):
     """What ``.map`` gives: a list of futures, in the order of the items."""
 
     __durable_plain__ = list  # what it is once values stand in it
@@ -21,7 +21,7 @@ class FutureList(list["Future[R]"], Generic[R]):
         """Wait until all have ended, for `timeout` seconds at most; returns silently either way."""
         wait(self, timeout)
 
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:  # noqa: FBT001, FBT002 - Prefect's signature
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[T]:  # noqa: FBT001, FBT002 - Prefect's signature
         """The values, in order; or the first failure in order, and then all failures are taken as handled.
 
         Arguments and errors as in `Future.result`; the timeout is for all together.
@@ -37,7 +37,7 @@ class FutureList(list["Future[R]"], Generic[R]):
             values.append(self._value_of(future, raise_on_failure))
         return values
 
-    def __await__(self) -> Generator[Any, None, list[R]]:
+    def __await__(self) -> Generator[Any, None, list[T]]:
         """Await all: gives the values, or raises the first failure, as `result` does."""
         values = []
         for future in self:
@@ -45,7 +45,7 @@ class FutureList(list["Future[R]"], Generic[R]):
             values.append(self._value_of(future, True))
         return values
 
-    def _value_of(self, future: Future[R], raise_on_failure: bool) -> R:  # noqa: FBT001 - as above
+    def _value_of(self, future: Future[T], raise_on_failure: bool) -> T:  # noqa: FBT001 - as above
         try:
             return future.result(None, raise_on_failure)
         except BaseException:
@@ -74,7 +74,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
     return DoneAndNotDone(done, set(every) - done)
 
 
-def as_completed(futures: Iterable[Future[R]], timeout: float | None = None) -> Iterator[Future[R]]:
+def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> Iterator[Future[T]]:
     """The futures as they end. Borrowed from Prefect 3.
 
     Args:
@@ -94,13 +94,13 @@ def as_completed(futures: Iterable[Future[R]], timeout: float | None = None) -> 
         raise TimeoutError(f"{len(every) - given} (of {len(every)}) futures unfinished")
 
 
-def _in_turn(futures: list[Future[R]], timeout: float | None) -> Iterator[Future[R]]:
+def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future[T]]:
     """The futures in the order they end, until all have or the time is up."""
     if timeout is not None and timeout < 0:
         raise ConfigurationError(f"timeout={timeout!r}: expected seconds, 0 or more")
     from queue import Empty, SimpleQueue  # `import durable` does without
 
-    ended: SimpleQueue[Future[R]] = SimpleQueue()
+    ended: SimpleQueue[Future[T]] = SimpleQueue()
     for future in futures:
         if not future.done():
             future.home.check_may_block(future)

@@ -28,6 +28,29 @@ class Lookups(Writer):
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
 
+    def newest_in_family(self, flow_run_id: int) -> int:
+        """The newest task run row of a flow run and its subflows; 0 if there is none."""
+        return int(self.rows(sql.NEWEST_IN_FAMILY, (flow_run_id,))[0][0])
+
+    def first_of_line(self, flow_run_id: int) -> bytes:
+        """The id of the run that a fork, or a fork of a fork, was made of at first."""
+        key: bytes = self.rows(sql.FIRST_OF_LINE, (flow_run_id,))[0][0]
+        return key
+
+    def begun(self, run: int) -> int:
+        """When a task run began, in microseconds since the epoch."""
+        return int(self.rows(sql.FIND_BEGUN, (run,))[0][0])
+
+    def caller_of_task(self, run: int) -> tuple[int | None, int | None]:
+        """The flow run and the task run that a task run was called in."""
+        flow_run, task_run = self.rows(sql.CALLER_OF_TASK, (run,))[0]
+        return flow_run, task_run
+
+    def caller_of_flow(self, run: int) -> tuple[int | None, int | None]:
+        """The flow run and the task run that a flow run was called in."""
+        flow_run, task_run = self.rows(sql.CALLER_OF_FLOW, (run,))[0]
+        return flow_run, task_run
+
     def task_run_name(self, run: int) -> str | None:
         """The name of a task run's own, if it was given one."""
         name: str | None = self.rows(sql.FIND_TASK_RUN_NAME, (run,))[0][0]

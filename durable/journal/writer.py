@@ -89,6 +89,7 @@ class Writer:
         self._file = opening.identity(path)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
+        self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
         self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
         self._committing = False  # its COMMIT was sent
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
@@ -112,30 +113,35 @@ class Writer:
             JournalBusy: another process kept the write lock; nothing was written.
         """
         self._queue.append(entry)
-        lock = self._lock
+        lost = False
         while not entry.done:
-            if lock.locked():
-                self._follow(entry)
+            if self._leader is not None and not (lost and not self._lock.locked()):
+                lost = self._follow(entry)
                 continue
-            with lock:
-                self._commit_queue()
-            self._hand_over()
+            self._leader = entry
+            try:
+                with self._lock:
+                    self._commit_queue()
+            finally:
+                self._leader = None
+                self._hand_over()
         if entry.error is not None:
             raise entry.error
         return entry.rowid
 
-    def _follow(self, entry: Entry) -> None:
-        """Wait while somebody else commits: until `entry` is done, or it may be its caller's turn."""
+    def _follow(self, entry: Entry) -> bool:
+        """Wait while another caller commits: until `entry` is done, or it may be its caller's turn. Whether in vain."""
         gate = entry.gate
         if gate is None:
             gate = threading.Lock()
             gate.acquire()
             entry.gate = gate
-        if self._lock.locked() and not entry.done:
-            gate.acquire(timeout=_LOST)
+        if self._leader is None or entry.done:
+            return False
+        return not gate.acquire(timeout=_LOST)
 
     def _hand_over(self) -> None:
-        """The lock is free: whoever waits with an entry that is not done commits it, and what is queued with it."""
+        """Nobody commits: whoever waits with an entry that is not done does it now, with all that is queued."""
         if self._queue:
             for entry in tuple(self._queue):
                 entry.open_gate()
@@ -156,7 +162,6 @@ class Writer:
         with self._lock:
             while not turn[-1][0].done:
                 self._commit_queue()
-        self._hand_over()
         for entry, future in turn:
             if future.done():
                 continue
@@ -167,15 +172,12 @@ class Writer:
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Run a query and return all its rows (list of tuples)."""
-        try:
-            with self._lock:
-                self._check_usable()
-                try:
-                    return self._connection.execute(sql, bound(sql, parameters)).fetchall()
-                except sqlite3.Error as error:
-                    raise self._poisoned(error) from error
-        finally:
-            self._hand_over()
+        with self._lock:
+            self._check_usable()
+            try:
+                return self._connection.execute(sql, bound(sql, parameters)).fetchall()
+            except sqlite3.Error as error:
+                raise self._poisoned(error) from error
 
     def _commit_queue(self) -> None:
         """Commit what is queued, as one transaction. The lock is held. An entry leaves the queue once it is done."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,7 @@ from durable.journal.schema import bound
 from durable.reader import sql
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
-from durable.reader.opening import Damaged, Opened, explained, has_log, open_for_reading, sizes
+from durable.reader.opening import Damaged, Opened, compiles, explained, has_log, open_for_reading, sizes
 from durable.reader.standing import KNOWN, STARTS, Standing, StateName
 from durable.spoken import digits_of
 
@@ -98,6 +98,13 @@ class JournalReader:
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 
+    def fits(self, texts: Iterable[str]) -> bool:
+        """Whether the file has the tables and columns that these queries ask for."""
+        try:
+            return all(compiles(self._connection, text) for text in texts)
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+
     def stream(self, text: str, *parameters: object) -> Iterator[Any]:
         """The rows of a query one by one: for passes over a run of any length."""
         try:
@@ -113,6 +120,10 @@ class JournalReader:
             yield
         finally:
             self.rows("ROLLBACK")
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy the whole file, one moment of it, into another database."""
+        self._connection.backup(target)
 
     def state(self, code: int) -> StateName:
         """A state by its number, as the file explains it: a newer journal may have states unknown here."""
@@ -293,7 +304,9 @@ class JournalReader:
         newest = stretches[-1]
         shown = state = self.state(newest.state)
         ended = newest.ended
-        if not state.ended:
+        if state.type == "PENDING":  # a fork that nobody has begun: there is no process to have died
+            live = False
+        elif not state.ended:
             if live is False:
                 shown, ended = StateName("Crashed", "CRASHED"), self._last_record(id_, _NEWEST)
             elif live is None:
@@ -310,7 +323,7 @@ class JournalReader:
             state=shown.name,
             type=shown.type,
             recorded=state.name,
-            died=live is False and not state.ended,
+            died=live is False and not state.ended and state.type != "PENDING",
             live=live,
             started=started,
             ended=ended,

@@ -6,10 +6,23 @@ Attributes: ``id``, ``name``, ``flow_name``, ``flow_version``, ``tags``, ``param
 
 from __future__ import annotations
 
-from typing import Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
 
 from durable.runs import current
 from durable.runtime.facts import fact
+
+# What `__getattr__` gives, to a type checker.
+id: str | None  # noqa: A001 - the fact is called so
+name: str | None
+flow_name: str | None
+parent_flow_run_id: str | None
+tags: list[str]
+parameters: dict[str, Any]
+run_count: int
+flow_version: str | None
+scheduled_start_time: datetime | None
+root_flow_run_id: str | None
 
 _OUTSIDE: Final[dict[str, Any]] = {
     "id": None,
@@ -25,9 +38,13 @@ _OUTSIDE: Final[dict[str, Any]] = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    scope = current.get()
-    return fact("flow_run", name, None if scope is None or scope.flow_run is None else scope.flow_run.view(), _OUTSIDE)
+if not TYPE_CHECKING:  # an attribute that is not there is an error already
+
+    def __getattr__(name: str) -> Any:
+        scope = current.get()
+        return fact(
+            "flow_run", name, None if scope is None or scope.flow_run is None else scope.flow_run.view(), _OUTSIDE
+        )
 
 
 def __dir__() -> list[str]:

@@ -32,11 +32,6 @@ ALL: Final = (
         "power",
         _WRITER + "begin = W._begin\nW._begin = lambda self, synced: begin(self, False)\n",
     ),
-    Mutant(
-        "a result is synced, also where it is the second of two in one transaction",
-        "power",
-        _WRITER + "begin = W._begin\nW._begin = lambda self, synced: begin(self, synced and self._batch[0].synced)\n",
-    ),
     Mutant("a new journal's name is synced", "power", _WRITER + "opening._sync_folder = lambda folder: None\n"),
     Mutant(
         "a new journal is synced before it is given its name",

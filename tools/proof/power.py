@@ -48,13 +48,14 @@ class File:
         self.certain = bytearray()
         self.pending: list[Piece] = []
         self.named = False  # its name has reached the disk
+        self.renamed = False  # and it has another one since: its own sync does not make that certain
 
     def sync(self) -> None:
         """All of it is certain from now on."""
         for piece in self.pending:
             _apply(self.certain, piece)
         self.pending.clear()
-        self.named = True
+        self.named = not self.renamed
 
     def left(self, seeded: random.Random, how: str) -> bytes:
         """What a power cut may leave of it."""
@@ -98,6 +99,7 @@ class Disk:
         elif kind == harness.RENAME and path in self.files:
             to = event.data.decode()
             moved = self.files.pop(path)
+            moved.named, moved.renamed = False, True
             self.gone[path] = moved
             if to in self.files:
                 self.gone[to] = self.files[to]
@@ -106,7 +108,7 @@ class Disk:
     def _folder_synced(self, folder: str) -> None:
         for path, file in self.files.items():
             if path.rpartition("/")[0] == folder:
-                file.named = True
+                file.named, file.renamed = True, False
         self.gone = {path: file for path, file in self.gone.items() if path.rpartition("/")[0] != folder}
 
     def left(self, seeded: random.Random, how: str) -> dict[str, bytes]:
