@@ -8,6 +8,7 @@ from durable import runtime
 from durable.annotations import allow_failure, quote, unmapped
 from durable.codec import register
 from durable.errors import (
+    CancelledRun,
     CodecError,
     ConfigurationError,
     CorruptPayload,
@@ -30,6 +31,7 @@ from durable.errors import (
     NotSerializable,
     ParameterBindError,
     ParameterTypeError,
+    RunAbandoned,
     RunFailed,
     SubmittedTaskFailed,
     TaskFailed,
@@ -52,6 +54,7 @@ from durable.tasks import Task, task
 from durable.version import __version__
 
 __all__ = [
+    "CancelledRun",
     "CodecError",
     "ConfigurationError",
     "CorruptPayload",
@@ -76,6 +79,7 @@ __all__ = [
     "NothingToResume",
     "ParameterBindError",
     "ParameterTypeError",
+    "RunAbandoned",
     "RunFailed",
     "State",
     "StateType",

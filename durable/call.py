@@ -31,7 +31,7 @@ from durable.clock import clock
 from durable.codec import canonical_digest_abridged
 from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
-from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
+from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.forks import follow, rejoin, twin
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
@@ -44,7 +44,7 @@ from durable.outcomes import (
 )
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, handed, tell_start, yielding
+from durable.runs import FlowRun, Scope, fed_by, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -58,7 +58,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, ran_as, resolved, why_not_ready
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, waited_for, why_not_ready
 from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
@@ -76,6 +76,7 @@ class Call(Execution, Scope):
         *SLOTS,
         "_begun",
         "_cache_key",
+        "_fed_by",
         "_guard",
         "_inputs",
         "_name",
@@ -132,6 +133,8 @@ class Call(Execution, Scope):
         self._reason: str | None = None
         self._guard: SidecarLock | None = None
         self._unready: Entry | None = None
+        live = yielding.get()
+        self._fed_by = fed_by(live, definition.parameters_of(args, kwargs)) if live else ()
 
     # What a driver calls, in this order.
 
@@ -201,9 +204,8 @@ class Call(Execution, Scope):
             rejoin(self, self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
-        reason = why_not_ready(failed)
+        reason, cause = why_not_ready(failed), failed[0].state().data
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
-        cause = failed[0].state().data
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None
         self.done, self.message = True, reason
         record = self._parent.recorded(self.key)
@@ -215,10 +217,12 @@ class Call(Execution, Scope):
         return None
 
     def cancelled(self) -> Entry | None:
-        """It is called off before its body began."""
+        """It is called off, while it waits for something else than its body."""
         self.done, self.message = True, "Cancelled before it began."
+        if self.attempt:
+            return self._ends(CANCELLED, "Cancelled between two attempts.")
         if self._parent.recorded(self.key) is None:
-            return self._ends_at_once(CANCELLED, message=self.message)
+            return self._ends_at_once(CANCELLED, message=self.message, synced=False)
         self.kind = CANCELLED
         return None
 
@@ -342,19 +346,14 @@ class Call(Execution, Scope):
             label,
             self._reason,
             self.worker,
-            self._upstream(),
+            self._fed_by if self.needs is None else (*waited_for(self.needs), *self._fed_by),
         )
 
-    def _upstream(self) -> tuple[tuple[bytes, str], ...]:
-        """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
-        found = ran_as(self.needs or ())
-        if yielding.get():
-            found += handed(self.definition.parameters_of(self.args, self.kwargs))
-        return tuple(found)
-
-    def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:
-        self.kind, self._seq = kind, 1
-        entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
+    def _ends_at_once(
+        self, kind: StateKind, *, result_id: int | None = None, message: str | None = None, synced: bool = True
+    ) -> Entry:
+        self.kind, self._seq, place = kind, 1, self._place()
+        entry = self.journal.task_run_ends_at_once(place, kind, result_id=result_id, message=message, synced=synced)
         self.at = entry.at
         if task_log.isEnabledFor(10):
             tell_start(self, self._parent, created=True, submitted=None)
@@ -383,6 +382,8 @@ class Call(Execution, Scope):
         synced: bool = False,
         source: int | None = None,
     ) -> Entry:
+        if (run := self.flow_run) is not None and run.root.abandoned:
+            raise RunAbandoned(f"{self.name!r} is not recorded: flow run {run.name!r} was given up")
         for kind, _ in states:
             check_transition(self.kind, kind, self.definition.name)
             self.kind = kind

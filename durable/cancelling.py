@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durable.errors import FlowRunCancelled
+from durable.errors import FlowRunCancelled, RunAbandoned
 from durable.outcomes import CANCELLED_MESSAGE
 from durable.runs import FlowRun
 from durable.states import CANCELLED
@@ -15,8 +15,13 @@ def check(call: Any, run: FlowRun | None) -> None:
 
     Raises:
         FlowRunCancelled: it is.
+        RunAbandoned: it was given up, and this body is one that nobody waits for.
     """
-    if run is None or not run.cancel.asked():
+    if run is None:
+        return
+    if run.root.abandoned:
+        raise RunAbandoned(f"{call.name!r} is not called: flow run {run.name!r} was given up")
+    if not run.cancel.asked():
         return
     if call._failure is not None:  # noqa: SLF001 - what waited for another attempt has ended
         call.done = True

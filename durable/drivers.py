@@ -201,16 +201,21 @@ def _settled(call: Driven, value: Any) -> Any:
     """What a body's return value stands for, once all it submitted has ended."""
     if isinstance(value, GeneratorType):
         value = list(value)  # a generator cannot be recorded, what it gives can; as in Prefect
-    if (runner := call.runner()) is not None:
+    runner = call.runner()
+    if runner is not None:
         runner.join()
     if isinstance(value, Upstream):
         value.wait()
-    return call.settled(value)
+    settled = call.settled(value)
+    if runner is not None:
+        runner.raise_unhandled()
+    return settled
 
 
-def _stop(call: Driven, error: BaseException) -> None:
-    if (runner := call.runner()) is not None:
-        runner.stop(error)
+def _stop(call: Any, error: BaseException) -> None:
+    runner, abandon = call.stop(error)
+    if runner is not None:
+        call.stopped(runner.stop(error, abandon=abandon))
 
 
 def _answer(retry: Any) -> bool:
@@ -363,16 +368,21 @@ async def _settled_async(call: Driven, value: Any) -> Any:
         value = list(value)
     elif isinstance(value, AsyncGeneratorType):
         value = [each async for each in value]
-    if (runner := call.runner()) is not None:
+    runner = call.runner()
+    if runner is not None:
         await runner.join_async()
     if isinstance(value, Upstream):
         await value.settled()
-    return call.settled(value)
+    settled = call.settled(value)
+    if runner is not None:
+        runner.raise_unhandled()
+    return settled
 
 
-async def _stop_async(call: Driven, error: BaseException) -> None:
-    if (runner := call.runner()) is not None:
-        await runner.stop_async(error)
+async def _stop_async(call: Any, error: BaseException) -> None:
+    runner, abandon = call.stop(error)
+    if runner is not None:
+        call.stopped(await runner.stop_async(error, abandon=abandon))
 
 
 async def _answer_async(retry: Any) -> bool:

@@ -28,7 +28,9 @@
     ├── FlowRunTimeoutError          a flow ran longer than its timeout_seconds (also a TimeoutError)
     ├── GeneratorDiverged            a restarted generator does not yield what it had yielded before
     ├── MappingError                 ``.map`` was given nothing to map over, or unequal lengths (also a ValueError)
+    ├── RunAbandoned                 the flow run was given up while this part of it was still running
     └── RunFailed                    a run of the user's did not complete
+        ├── CancelledRun             the run was called off
         ├── TaskFailed               stands in for a recorded exception that cannot be rebuilt
         ├── UnfinishedRun            there is no result, because what it needed did not complete
         └── SubmittedTaskFailed      submitted task runs failed and nobody asked for their results
@@ -293,8 +295,16 @@ class MappingError(DurableError, ValueError):
     """``.map`` was given no iterable to map over, or iterables of unequal length. Wrap constants in `unmapped`."""
 
 
+class RunAbandoned(DurableError):
+    """A body went on after its flow run was given up (a second Ctrl-C, SIGTERM): nothing more is recorded of it."""
+
+
 class RunFailed(DurableError):
     """A run of the user's own did not complete, as told by durable. Catch one of the subclasses."""
+
+
+class CancelledRun(RunFailed):
+    """The result was asked of a run that was called off. Borrowed from Prefect 3."""
 
 
 class UnfinishedRun(RunFailed):

@@ -23,7 +23,7 @@ from durable.errors import (
 )
 from durable.execution import SLOTS
 from durable.forks import original_of
-from durable.interrupts import Interrupts
+from durable.interrupts import Interrupts, giving_up
 from durable.journal import Entry, Journal, Outcome
 from durable.journal.rollbacks import Run
 from durable.keys import digest
@@ -49,7 +49,7 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
+from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned, why_not_ready
 from durable.verdicts import Verdict, adopted, is_made
 
 _DONE = frozenset({COMPLETED, FAILED, TIMED_OUT, CANCELLED})
@@ -63,6 +63,7 @@ class FlowCall(Settling):
         *SLOTS,
         "_found_dead",
         "_identity",
+        "_interrupted_by",
         "_interrupts",
         "_is_root",
         "_key",
@@ -112,6 +113,7 @@ class FlowCall(Settling):
         self._key: bytes | None = None
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
+        self._interrupted_by: BaseException | None = None
         self._found_dead = False
         self._row = 0
 
@@ -147,12 +149,8 @@ class FlowCall(Settling):
         """What it waited for has ended: it is identified by the values, or not called."""
         failed = not_ready(self.needs or ())
         if failed:
-            upstream = "; ".join(f"its upstream (in {need.argument}) ended {need.state()}" for need in failed)
-            self.error, self.kind, self.done = (
-                UnfinishedRun(f"flow {self.definition.name!r}", upstream),
-                NOT_READY,
-                True,
-            )
+            self.error = UnfinishedRun(f"flow {self.definition.name!r}", why_not_ready(failed))
+            self.kind, self.done = NOT_READY, True
             return False
         self.args = tuple(map(resolved, self.args))
         self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
@@ -168,14 +166,28 @@ class FlowCall(Settling):
 
     def enter(self) -> None:
         """The body begins: calls made from here on belong to this run, and signals are watched."""
-        if self._is_root:
-            self._interrupts.watch(_canceller() if self.definition.is_async else None)
         assert self.run is not None  # noqa: S101 - replay has settled it
+        canceller = None
+        if self.definition.is_async:
+            from asyncio import get_running_loop  # an async flow is running, so this is a look-up
+
+            self.run.loop = get_running_loop()
+            canceller = _canceller()
+        if self._is_root:
+            self._interrupts.watch(canceller)
         self._enter(self.run)
 
     def runner(self) -> Any:
         """What executes the task runs that its body submits, if it has submitted any."""
         return self.run.runner if self.run is not None else None
+
+    def stop(self, error: BaseException) -> tuple[Any, bool]:
+        """The body raised `error`: the runner to be stopped, if any, and whether what it runs is given up at once."""
+        return self.runner(), giving_up() or type(error).__name__ == "GeneratorExit"
+
+    def stopped(self, interruption: BaseException | None) -> None:
+        """What was submitted has ended, or was given up; `interruption` arrived meanwhile."""
+        self._interrupted_by = interruption
 
     def settled(self, value: Any) -> Any:
         """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
@@ -195,7 +207,7 @@ class FlowCall(Settling):
             if not alone:
                 self._verdict = _counted(states, missing, failure)
             raise failure
-        if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
+        if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(x, (State, Upstream)) for x in value):
             self._verdict = Verdict(COMPLETED, "All states completed.")
         return settled
 
@@ -267,7 +279,9 @@ class FlowCall(Settling):
     # How it goes on.
 
     def _meaning(self, error: BaseException) -> BaseException:
-        """As in `Execution`; a cancellation by SIGTERM is a termination."""
+        """As in `Execution`; a cancellation by SIGTERM is a termination, and one that came later is what counts."""
+        if self._interrupted_by is not None:
+            return self._interrupted_by
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
         return super()._meaning(cancelling.meant_by(error, self.run))

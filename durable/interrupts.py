@@ -15,6 +15,7 @@ from typing import Any, Literal
 from durable.errors import TerminationSignal
 
 Reason = Literal["interrupt", "termination"]
+_watching: list[Interrupts] = []  # the outermost first
 
 
 class Interrupts:
@@ -22,12 +23,14 @@ class Interrupts:
 
     Attributes:
         reason: the signal that arrived, or None.
+        gives_up: what still runs is not waited for.
     """
 
-    __slots__ = ("_before", "_cancel", "_pid", "reason")
+    __slots__ = ("_before", "_cancel", "_pid", "gives_up", "reason")
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
+        self.gives_up = False
         self._before: dict[int, Any] = {}
         self._cancel: Any = None
         self._pid = os.getpid()
@@ -37,6 +40,7 @@ class Interrupts:
         if threading.current_thread() is not threading.main_thread():
             return
         self._cancel = cancel
+        _watching.append(self)
         on_interrupt = signal.getsignal(signal.SIGINT)
         if callable(on_interrupt):
             self._before[signal.SIGINT] = on_interrupt
@@ -47,6 +51,8 @@ class Interrupts:
 
     def release(self) -> None:
         """End: the handlers of before are back, unless the program has set others meanwhile."""
+        if self in _watching:
+            _watching.remove(self)
         for number, before in self._before.items():
             if signal.getsignal(number) in (self._interrupted, self._terminated):
                 signal.signal(number, before)
@@ -64,6 +70,18 @@ class Interrupts:
             return
         del frame
         self.reason = "termination"
+        self.gives_up = True
         if self._cancel is None:
             raise TerminationSignal
         self._cancel()
+
+
+def giving_up() -> bool:
+    """Whether this process is to end without waiting for what its flows still run: after SIGTERM, a second Ctrl-C."""
+    return any(each.gives_up for each in _watching)
+
+
+def give_up() -> None:
+    """A second Ctrl-C arrived: what the flows around still run is not waited for either."""
+    for each in _watching:
+        each.gives_up = True

@@ -152,6 +152,9 @@ class FlowRun(Scope):
         flow: the flow, as the user has it.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
+        loop: the event loop that its coroutine runs on; None for a plain function.
+        root: the outermost flow run it is part of; itself where it is that.
+        abandoned: of a root: it was given up while parts of it run, and nothing they do is recorded any more.
     """
 
     __slots__ = (
@@ -160,6 +163,7 @@ class FlowRun(Scope):
         "_undone",
         "_window",
         "_window_lock",
+        "abandoned",
         "begun",
         "called_in",
         "cancel",
@@ -168,9 +172,11 @@ class FlowRun(Scope):
         "flow_name",
         "fork",
         "id",
+        "loop",
         "make_runner",
         "own_name",
         "parameters",
+        "root",
         "runner",
     )
 
@@ -201,6 +207,9 @@ class FlowRun(Scope):
         self._undone: bool | None = None
         self.flow: Any = None
         self.runner: Any = None
+        self.loop: Any = None
+        self.root = self
+        self.abandoned = False
         self.make_runner: Callable[[], Any] = lambda: None
 
     @property
@@ -298,10 +307,10 @@ current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
-def handed(values: dict[str, Any]) -> list[tuple[bytes, str]]:
-    """The generators whose last value is among these arguments: task run ids, each with the argument."""
-    live = yielding.get() or {}
-    return [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
+def fed_by(live: dict[bytes, Any], arguments: dict[str, Any]) -> tuple[tuple[bytes, str], ...]:
+    """Generators whose last value is an argument, each with its name. Asked when a call is made: it is the last yet."""
+    given = arguments.items()
+    return tuple((run, name) for run, last in list(live.items()) for name, value in given if value is last)
 
 
 def _place(scope: Scope | None) -> dict[str, str | None]:

@@ -109,6 +109,8 @@ class Settling(Execution):
         run.log_prints = inherited if own is None else own
         run.describe, run.flow = self.view, self.definition.owner
         run.called_in = parent
+        if parent is not None and parent.flow_run is not None:
+            run.root = parent.flow_run.root
         run.make_runner = self._make_runner
         descend(run, parent, self._original)
         return run
@@ -129,7 +131,7 @@ class Settling(Execution):
 
     def _make_runner(self) -> Any:
         runner = self.definition.options.task_runner.duplicate()
-        runner.on_loop = self.definition.is_async
+        runner.run = self.run
         return runner
 
     def _give_recorded(self, record: FlowRecord) -> bool:

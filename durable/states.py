@@ -20,7 +20,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final, Generic, NamedTuple, TypeGuard, TypeVar, overload
 
-from durable.errors import InvalidTransition, TaskFailed, UnfinishedRun
+from durable.errors import CancelledRun, InvalidTransition, TaskFailed, UnfinishedRun
 
 __all__ = [
     "AwaitingRetry",
@@ -204,6 +204,7 @@ class State(Generic[R]):
             raise_on_failure: raise the run's exception if it failed; False returns the exception instead.
 
         Raises:
+            CancelledRun: the run was called off.
             UnfinishedRun: the run has not ended.
             Exception: the run's own, or `TaskFailed` where a run that did not complete left none.
         """
@@ -222,6 +223,9 @@ class State(Generic[R]):
         if not self.is_final():
             reason = f"{self.message or 'it has not ended'} (it is {self.name})"
             return UnfinishedRun(f"run {self.run_id[:7]}" if self.run_id else "the run", reason)
+        if self.is_cancelled() and data is None:
+            run = f"run {self.run_id[:7]}" if self.run_id else "the run"
+            return CancelledRun(f"{run} has no result: {self.message or 'it was cancelled.'}")
         inner = data if isinstance(data, (list, tuple)) else (data,)
         for state in inner:
             if isinstance(state, State) and not state.is_completed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
@@ -27,7 +27,7 @@ from durable.settings import durability, journal_path, setting
 from durable.states import State
 from durable.submitting import Submitting
 from durable.transactions.block import remember_hooks
-from durable.upstream import wait_for_option
+from durable.upstream import Need, wait_for_option
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
@@ -174,25 +174,26 @@ class Task(Submitting[P, R]):
             show_by_default()
             scope = standalone(open_journal(journal_path(), durability()))
         definition = self.definition
-        call = self._call(scope, args, kwargs, wait_for, return_state=return_state)
+        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
+        call = self._call(scope, args, kwargs, needs, return_state=return_state)
         if isinstance(call, GeneratorCall):
             if return_state:
                 raise ConfigurationError(f"{definition.where}: a generator task gives what it yields, no state")
             return drive_async_generator(call) if definition.is_async else drive_generator(call)
         return drive_async(call) if definition.is_async else drive(call)
 
-    def _call(self, scope: Scope, args: Any, kwargs: Any, wait_for: Any, *, return_state: bool) -> Call:
+    def _call(self, scope: Scope, args: Any, kwargs: Any, needs: Sequence[Need], *, return_state: bool) -> Call:
         definition = self.definition
         if self._bound:
             args = self._bound + args
-        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
         kind = GeneratorCall if definition.is_generator else Call
         return kind(definition, args, kwargs, scope, scope.journal, return_state=return_state, wait_for=needs)
 
     def _submit(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("submit")
-        future = run.running().submit(self._call(scope, args, kwargs, wait_for, return_state=True))
+        needs = wait_for_option(self.definition.where, wait_for)
+        future = run.running().submit(self._call(scope, args, kwargs, needs, return_state=True))
         if not return_state:
             return future
         future.wait()
@@ -210,10 +211,13 @@ class Task(Submitting[P, R]):
     def _map(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("map")
-        runner = run.running()
+        needs = wait_for_option(self.definition.where, wait_for)
+        items = mapped(self.definition.where, args, kwargs)
+        needs += items.needs
         futures: FutureList[Any] = FutureList()
-        for one_args, one_kwargs in mapped(self.definition.where, args, kwargs):
-            futures.append(runner.submit(self._call(scope, one_args, one_kwargs, wait_for, return_state=True)))
+        with run.running().mapping(items.length) as submit:
+            for one_args, one_kwargs in items.calls:
+                futures.append(submit(self._call(scope, one_args, one_kwargs, needs, return_state=True)))
         if not return_state:
             return futures
         futures.wait()

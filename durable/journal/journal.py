@@ -113,13 +113,19 @@ class Journal(Lookups):
         return Entry(False, *self._task_run(place, state, now), at=now)
 
     def task_run_ends_at_once(
-        self, place: Place, state: StateKind, *, result_id: int | None = None, message: str | None = None
+        self,
+        place: Place,
+        state: StateKind,
+        *,
+        result_id: int | None = None,
+        message: str | None = None,
+        synced: bool = True,
     ) -> Entry:
         """A new task run whose body never begins: Pending, and then Cached, NotReady or Cancelled."""
         now = clock().now()
         row, *upstream = self._task_run(place, PENDING, now)
         first = sql.ADD_FIRST_STATE, (state.code, now, self._process_id, result_id, message)
-        return Entry(True, row, first, *upstream, at=now)
+        return Entry(synced, row, first, *upstream, at=now)
 
     def _task_run(self, place: Place, state: StateKind, now: int) -> list[Statement]:
         key, task_id, flow_run_id, parent_id, occurrence, inputs, label, reason, worker, upstream = place

@@ -7,7 +7,8 @@ entry may or may not be in the file (`JournalFailed`) or is not (`JournalBusy`).
 Rules:
 
 1. Whoever holds the lock commits everything that is queued, for everybody: threads that need durability at once share a
-   transaction, and so do the coroutines of one event loop turn. Each still waits for the commit that covers its entry.
+   transaction, and so do the coroutines of one event loop turn. Each still waits for the commit that covers its entry,
+   at a gate of its own and not at the lock: else it would stand there through the next commit as well.
 2. A transaction is synced if any entry in it asks for it. In a write-ahead log what survives a power cut is always a
    prefix of the commits, so a start committed without a sync is covered by the next completion's.
 3. After any SQLite error but a busy BEGIN the outcome is unknown, so the journal is poisoned: it writes nothing more,
@@ -42,6 +43,7 @@ CHECKPOINT_BYTES: Final = 8 << 20
 _FRAME: Final = 4096 + 24  # a page in the log, with its header
 _FRAMES_A_COMMIT: Final = 3  # b-tree pages a small transaction touches, on average
 _BATCH: Final = 1000  # entries in one transaction at most, so that followers do not wait for ever
+_LOST: Final = 0.05  # seconds until a follower looks for itself: a leader that a signal handler ended tells nobody
 
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -51,9 +53,10 @@ class Entry:
 
     Attributes:
         at: the time it records, in microseconds since the epoch.
+        gate: a lock that its caller waits at; None if it does not.
     """
 
-    __slots__ = ("at", "done", "error", "rowid", "statements", "synced")
+    __slots__ = ("at", "done", "error", "gate", "rowid", "statements", "synced")
 
     def __init__(self, synced: bool, *statements: Statement, at: int = 0) -> None:  # noqa: FBT001 - hot path
         self.at = at
@@ -62,6 +65,14 @@ class Entry:
         self.rowid = 0
         self.done = False
         self.error: JournalBusy | JournalFailed | None = None
+        self.gate: threading.Lock | None = None
+
+    def open_gate(self) -> None:
+        """Let its caller look: it is done, or somebody has to commit it."""
+        gate = self.gate
+        if gate is not None:
+            with suppress(RuntimeError):  # it is open
+                gate.release()
 
 
 class Writer:
@@ -78,6 +89,7 @@ class Writer:
         self._file = opening.identity(path)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
+        self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
         self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
         self._committing = False  # its COMMIT was sent
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
@@ -101,12 +113,38 @@ class Writer:
             JournalBusy: another process kept the write lock; nothing was written.
         """
         self._queue.append(entry)
-        with self._lock:
-            while not entry.done:
-                self._commit_queue()
+        lost = False
+        while not entry.done:
+            if self._leader is not None and not (lost and not self._lock.locked()):
+                lost = self._follow(entry)
+                continue
+            self._leader = entry
+            try:
+                with self._lock:
+                    self._commit_queue()
+            finally:
+                self._leader = None
+                self._hand_over()
         if entry.error is not None:
             raise entry.error
         return entry.rowid
+
+    def _follow(self, entry: Entry) -> bool:
+        """Wait while another caller commits: until `entry` is done, or it may be its caller's turn. Whether in vain."""
+        gate = entry.gate
+        if gate is None:
+            gate = threading.Lock()
+            gate.acquire()
+            entry.gate = gate
+        if self._leader is None or entry.done:
+            return False
+        return not gate.acquire(timeout=_LOST)
+
+    def _hand_over(self) -> None:
+        """Nobody commits: whoever waits with an entry that is not done does it now, with all that is queued."""
+        if self._queue:
+            for entry in tuple(self._queue):
+                entry.open_gate()
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
         """Like `commit`, from a coroutine: a future of `loop`, resolved by the one commit of this loop turn."""
@@ -152,8 +190,7 @@ class Writer:
         try:
             if self._inherited:
                 # A forked child that unwinds through its parent's flow has nothing to record in it.
-                for entry in batch:
-                    entry.done = True
+                _finish(batch)
                 return
             self._check_usable()
             synced = any(entry.synced for entry in batch)
@@ -163,7 +200,8 @@ class Writer:
             self._write(batch)
         except (JournalFailed, JournalBusy) as error:
             for entry in batch:
-                entry.error, entry.done = error, True
+                entry.error = error
+            _finish(batch)
         except BaseException:
             # A signal handler raised in here (Ctrl-C): the leader goes, and its followers must not be forgotten.
             self._settle()
@@ -176,8 +214,7 @@ class Writer:
                 self._committing = False
                 self._connection.execute("ROLLBACK")
             elif self._committing:
-                for entry in self._batch:
-                    entry.done = True
+                _finish(self._batch)
         self._batch, self._committing = [], False
 
     def _begin(self, synced: bool) -> None:  # noqa: FBT001 - hot path
@@ -219,8 +256,7 @@ class Writer:
             execute("COMMIT")
         except sqlite3.Error as error:
             raise self._poisoned(error) from error
-        for entry in batch:
-            entry.done = True
+        _finish(batch)
         self.commits += 1
         self.synced_commits += self._full is True
         self._log_bytes += _FRAMES_A_COMMIT * _FRAME + size
@@ -319,6 +355,13 @@ class Writer:
     def _return_from_fork(self) -> None:
         self._check_file()
         self._connect()
+
+
+def _finish(batch: list[Entry]) -> None:
+    """It is known how these entries ended."""
+    for entry in batch:
+        entry.done = True
+        entry.open_gate()
 
 
 def _leak(connection: sqlite3.Connection) -> None:

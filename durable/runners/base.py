@@ -3,59 +3,71 @@
 A runner given to ``@flow(task_runner=...)`` is a description; each flow run works with a `duplicate` of it, made when
 it first submits. Rules:
 
-1. A call that waits for others holds no worker: it is handed to `_start` when the last of them has ended.
-2. Who waits in a worker gives its place up meanwhile (`blocked`), so nested calls cannot lock a bounded pool.
-3. At most `BACKLOG` calls that could run wait for a worker; whoever submits more waits until there is room.
+1. A call that waits for others holds no place: it is handed on when the last of them has ended.
+2. A task run that waits for another gives its place up meanwhile, and takes it again when it goes on, even if all are
+   taken by then. So nested calls cannot lock a bounded pool, and for moments more may execute than it has places.
+3. At most `BACKLOG` calls that could run wait for a place; a thread that submits more waits until half of them are
+   gone. An event loop is never made to wait: there the rest is queued.
 4. When the flow's body has returned, all that was submitted is waited for; a failure nobody asked about fails the flow.
    When the body has raised, what has not begun is called off and what runs is waited for; SIGTERM and a second Ctrl-C
    abandon it, for a resume to run again.
-5. The newest `HELD` values are kept by their futures; older ones are read from the journal again.
-6. Async tasks run on the event loop they were submitted on; where there is none, on one loop beside the flow.
+5. The newest outcomes are kept by their futures, older ones are read from the journal again (`durable.runners.kept`).
+6. Async tasks run on the flow's own event loop; where it has none, on one loop beside it (`durable.runners.loops`).
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from durable.drivers import drive_async, drive_async_generator
-from durable.errors import ConfigurationError, DurableError, SubmittedTaskFailed, TerminationSignal
-from durable.futures import Future
+from durable.clock import as_datetime, clock
+from durable.errors import ConfigurationError, DurableError
+from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
-from durable.options import TaskOptions
+from durable.interrupts import give_up, giving_up
 from durable.outcomes import message_of
-from durable.states import CANCELLED, State
+from durable.runners.kept import Outcomes, is_recorded
+from durable.runners.loops import AT_ONCE, Coroutines, running_loop
+from durable.runners.tally import Tally
+from durable.states import CRASHED, State
 
 if TYPE_CHECKING:
     from durable.call import Call
+    from durable.runs import FlowRun
 
-BACKLOG: Final = 1000  # calls that wait for a worker
-HELD: Final = 1000  # values kept by their futures
+BACKLOG: Final = 1000  # calls that wait for a place
 _log = logging.getLogger("durable")
 
 
-def _no_block() -> Iterator[None]:
-    yield
-
-
 class TaskRunner:
-    """The base of task runners. Subclasses say how a plain function's call is executed (`_start`)."""
+    """The base of task runners. Subclasses say how a plain function's call is executed (`_start`).
 
-    def __init__(self) -> None:
+    Attributes:
+        lock: guards what the runner and its futures know.
+        run: the flow run it works for.
+        ships: bodies are executed elsewhere, those of async tasks too, so that `_start` gets them all.
+        coroutines: the async task runs.
+        tally: how many were submitted, and how they ended.
+    """
+
+    ships: ClassVar[bool] = False
+
+    def __init__(self, async_at_once: int = AT_ONCE) -> None:
         self.lock = threading.RLock()  # a future may end while its own lock is held by who submits it
+        self.run: FlowRun | None = None
+        self.coroutines = Coroutines(self, async_at_once)
+        self.tally = Tally()
         self._room = threading.Condition(self.lock)
         self._unfinished: set[Future[Any]] = set()
-        self._failed: list[Future[Any]] = []
-        self._held: deque[Future[Any]] = deque()
-        self._queued = 0
+        self._when_idle: list[Callable[[], Any]] = []
+        self._outcomes = Outcomes()
+        self._queued = 0  # calls that could run and have not begun
+        self._without_room = 0  # threads that wait to submit
         self._closing = False
-        self._loop_thread: _LoopThread | None = None
-        self.on_loop = False  # the flow is a coroutine: its async tasks run on its event loop
 
     # What subclasses say.
 
@@ -64,86 +76,124 @@ class TaskRunner:
         raise NotImplementedError
 
     def _start(self, future: Future[Any]) -> None:
-        """Execute a plain function's call as soon as there is a worker: `begins`, and then `ends` or `breaks`."""
+        """Execute a plain function's call as soon as there is a place: `begins`, and then `ends` or `breaks`."""
         raise NotImplementedError
+
+    def _place_given_up(self, change: int) -> None:
+        """One that executes begins (1) or ends (-1) to wait for another one (rule 2). The lock is held."""
 
     def _close(self) -> None:
         """Nothing more will be submitted, and nothing runs."""
 
-    def blocked(self) -> Any:
-        """A context in which this thread waits for something another worker may have to do (rule 2)."""
-        return contextmanager(_no_block)()
-
     # What a flow calls.
 
     def submit(self, call: Call) -> Future[Any]:
-        """Run a call as soon as what it waits for has ended and there is a worker."""
-        future: Future[Any] = Future(call, self)
-        future.context = copy_context()
-        if self.on_loop and call.definition.is_async:
-            future.loop = _running_loop()
+        """Run a call as soon as what it waits for has ended and there is a place."""
+        future: Future[Any] = Future(call, self, copy_context())
         with self.lock:
             self._unfinished.add(future)
+            self.tally.submitted += 1
         others = call.awaited()
         if others:
             future.waits_for(others, self._ready)
         else:
             self._ready(future)
-            if future.loop is None and self._queued > BACKLOG:
+            if self._queued > BACKLOG and running_loop() is None:
                 self._wait_for_room()
         return future
 
+    @contextmanager
+    def mapping(self, length: int | None) -> Iterator[Callable[[Call], Future[Any]]]:
+        """Many calls are submitted, by the function this gives; `length` is their number, if it is known."""
+        tally = self.tally
+        with self.lock:
+            tally.announce(length, 1)
+        try:
+            yield self.submit
+        finally:
+            with self.lock:
+                tally.announce(length, -1)
+
     def join(self) -> None:
-        """Wait until everything has ended (rule 4).
+        """Wait until everything has ended (rule 4). Raises what no task is to blame for, and nobody can handle."""
+        self._wait_until_idle()
+        self._close_all()
+        self._outcomes.raise_breakage()
+
+    async def join_async(self) -> None:
+        """As `join`, from the event loop."""
+        await self._wait_until_idle_async()
+        self._close_all()
+        self._outcomes.raise_breakage()
+
+    def raise_unhandled(self) -> None:
+        """All have ended, and what the flow returns was looked at.
 
         Raises:
             SubmittedTaskFailed: a task run failed and nobody asked.
         """
-        while (future := self._any_unfinished()) is not None:
-            future.wait()
-        self._ended()
+        self._outcomes.raise_unhandled()
 
-    async def join_async(self) -> None:
-        """As `join`, from the event loop."""
-        while (future := self._any_unfinished()) is not None:
-            await future.settled()
-        self._ended()
+    def stop(self, error: BaseException, *, abandon: bool) -> BaseException | None:
+        """The flow's body raised `error`: call off what has not begun, and wait for what runs (rule 4).
 
-    def stop(self, error: BaseException) -> None:
-        """The flow's body raised `error`: call off what has not begun, and wait for what runs (rule 4)."""
-        if self._call_off(error):
+        Args:
+            error: what it raised.
+            abandon: do not wait.
+
+        Returns:
+            The interruption that arrived meanwhile, if the error was none.
+        """
+        self._call_off(error, abandon=abandon)
+        interruption: BaseException | None = None
+        while not abandon:
             try:
-                while (future := self._any_unfinished()) is not None:
-                    future.wait()
-            except (KeyboardInterrupt, SystemExit):
-                _log.warning("%d running task runs are abandoned; a resume runs them again", len(self._unfinished))
-                return
-            self._end_quietly()
+                self._wait_until_idle()
+            except (KeyboardInterrupt, SystemExit) as late:
+                abandon = _is_last(interruption or error)
+                interruption = interruption or (late if isinstance(error, Exception) else None)
+            else:
+                self._end_quietly()
+                return interruption
+        self._give_up()
+        return interruption
 
-    async def stop_async(self, error: BaseException) -> None:
+    async def stop_async(self, error: BaseException, *, abandon: bool) -> BaseException | None:
         """As `stop`, from the event loop."""
         from asyncio import CancelledError  # the loop is running, so this is a look-up
 
-        if self._call_off(error):
+        self._call_off(error, abandon=abandon)
+        interruption: BaseException | None = None
+        while not abandon:
             try:
-                while (future := self._any_unfinished()) is not None:
-                    await future.settled()
-            except CancelledError:
-                _log.warning("%d running task runs are abandoned; a resume runs them again", len(self._unfinished))
-                return
-            self._end_quietly()
+                await self._wait_until_idle_async()
+            except CancelledError as late:
+                abandon = _is_last(interruption or error)
+                interruption = interruption or (late if isinstance(error, Exception) else None)
+            else:
+                self._end_quietly()
+                return interruption
+        self._give_up()
+        return interruption
+
+    # What futures call.
 
     def cancel(self, future: Future[Any]) -> bool:
         """Call a future off if its body has not begun; stop an async one at its next ``await``."""
         with self.lock:
             if future.done():
+                return future.cancelled()
+            if future.cancelling:
+                return True
+            if future.begun and future.loop_task is None:
                 return False
-            future.cancelling = True
-            handle, future.call.called_off = future.loop_task, True
-        if handle is not None:
-            future.loop.call_soon_threadsafe(handle.cancel)
-            return True
-        return not future.call.attempt
+            task, loop, call = future.loop_task if future.begun else None, future.loop, future.call
+            future.cancelling = call.called_off = True
+        if task is None:
+            self.end_cancelled(future)
+        else:
+            loop.call_soon_threadsafe(task.cancel)
+        return True
 
     def check_may_block(self, future: Future[Any]) -> None:
         """Refuse to block the event loop that a future needs.
@@ -151,12 +201,23 @@ class TaskRunner:
         Raises:
             ConfigurationError: it would wait for ever.
         """
-        loop = _running_loop()
-        if loop is not None and self.on_loop and future.needs_loop(loop):
+        loop = running_loop()
+        if loop is not None and future.needs_loop(loop):
             raise ConfigurationError(
                 f"the result of {future.name!r} was asked for on the event loop that it needs to run: use "
                 "`await future` (or `await asyncio.gather(*futures)`) in a coroutine"
             )
+
+    def flow_loop(self) -> Any:
+        """The event loop of the flow; None if it is a plain function."""
+        return self.run.loop if self.run is not None else None
+
+    def gives_way(self, future: Future[Any], change: int) -> None:
+        """A wait of its body for another task run begins (1) or ends (-1)."""
+        with self.lock:
+            before, future.waits = future.waits, future.waits + change
+            if (before > 0) != (future.waits > 0) and not future.done():
+                self._give_up_place(future, change)
 
     def notify(self, callback: Callable[[Any], Any], future: Future[Any]) -> None:
         """Call back; what a callback raises is logged."""
@@ -168,81 +229,41 @@ class TaskRunner:
     # What subclasses call, from any thread.
 
     def begins(self, future: Future[Any]) -> bool:
-        """A worker takes the future. False: it was called off, and has ended."""
+        """There is a place for the future. False: it was called off, and must not begin."""
         with self.lock:
             self._queued -= 1
-            self._room.notify()
-            if not (future.cancelling or self._closing):
-                return True
-        self._end_cancelled(future)
-        return False
+            if self._without_room and self._queued <= BACKLOG // 2:
+                self._room.notify_all()
+            if future.cancelling:
+                return False
+            future.begun = True
+            return True
 
-    def ends(self, future: Future[Any], state: Any) -> None:
+    def ends(self, future: Future[Any], state: State[Any]) -> None:
         """It ended in a state."""
-        options = future.call.definition.options
-        future.ends(state)
-        with self.lock:
-            self._unfinished.discard(future)
-            if state.is_completed():
-                self._hold(future, options)
-            elif not state.is_cancelled():
-                self._failed.append(future)
+        recorded, executed = is_recorded(future.call, state), future.begun and future.call.attempt > 0
+        try:
+            future.ends(state)
+        finally:
+            with self.lock:
+                if future.waits:
+                    self._give_up_place(future, -1)
+                self._unfinished.discard(future)
+                self.tally.count(state, executed=executed)
+                self._outcomes.add(future, state, recorded=recorded)
+                woken: list[Callable[[], Any]] = []
+                if not self._unfinished:
+                    woken, self._when_idle = self._when_idle, woken
+            for wake in woken:
+                wake()
 
     def breaks(self, future: Future[Any], error: BaseException) -> None:
         """It ended in what is no failure of the task."""
-        future.ends(None, error)
-        with self.lock:
-            self._unfinished.discard(future)
-            self._failed.append(future)
+        now = as_datetime(clock().now())
+        self.ends(future, State(CRASHED, message_of(error), now, future.task_run_id, error))
 
-    # How it goes on.
-
-    def _ready(self, future: Future[Any]) -> None:
-        """What it waited for has ended."""
-        if not future.call.definition.is_async:
-            with self.lock:
-                self._queued += 1
-            self._start(future)
-            return
-        if future.loop is None:
-            with self.lock:
-                if self._loop_thread is None:
-                    self._loop_thread = _LoopThread()
-            future.loop = self._loop_thread.loop
-        if future.loop is _running_loop():
-            self._start_async(future)
-        else:
-            future.loop.call_soon_threadsafe(self._start_async, future)
-
-    def _start_async(self, future: Future[Any]) -> None:
-        with self.lock:
-            called_off = future.cancelling or self._closing
-        if called_off:
-            self._end_cancelled(future)
-            return
-        # On Python 3.10 create_task has no context of its own to be given.
-        future.loop_task = future.context.run(future.loop.create_task, self._run_async(future))
-
-    async def _run_async(self, future: Future[Any]) -> None:
-        call = future.call
-        try:
-            if isinstance(call, GeneratorCall):
-                state = collected(call, [value async for value in drive_async_generator(call)])
-            else:
-                state = await drive_async(call)
-        except BaseException as error:
-            from asyncio import CancelledError  # the loop is running, so this is a look-up
-
-            if isinstance(error, CancelledError) and call.kind is CANCELLED:
-                self.ends(future, call.state())
-                return
-            self.breaks(future, error)
-            if not isinstance(error, Exception):
-                raise
-        else:
-            self.ends(future, state)
-
-    def _end_cancelled(self, future: Future[Any]) -> None:
+    def end_cancelled(self, future: Future[Any]) -> None:
+        """It was called off outside of its body."""
         call = future.call
         try:
             if (entry := call.cancelled()) is not None:
@@ -253,60 +274,95 @@ class TaskRunner:
         else:
             self.ends(future, state)
 
-    def _hold(self, future: Future[Any], options: TaskOptions) -> None:
-        """Keep a value for a while (rule 5); one that was not recorded stays."""
-        if not options.persist_result or future.is_list:
-            return
-        held = self._held
-        held.append(future)
-        if len(held) > HELD or not options.cache_result_in_memory:
-            (held.popleft() if options.cache_result_in_memory else held.pop()).forget()
+    # How it goes on.
+
+    def _give_up_place(self, future: Future[Any], change: int) -> None:
+        if future.loop is not None:
+            self.coroutines.place_given_up(change)
+        else:
+            self._place_given_up(change)
+
+    def _ready(self, future: Future[Any]) -> None:
+        """What it waited for has ended."""
+        with self.lock:
+            if future.cancelling:
+                return
+            if self._closing:
+                future.cancelling = True
+            else:
+                self._queued += 1
+        if future.cancelling:
+            self.end_cancelled(future)
+        elif future.call.definition.is_async and not self.ships:
+            self.coroutines.start(future)
+        else:
+            self._start(future)
 
     def _wait_for_room(self) -> None:
-        with self.blocked(), self.lock:
-            while self._queued > BACKLOG:
-                self._room.wait()
+        with giving_way(), self.lock:
+            self._without_room += 1
+            try:
+                while self._queued > BACKLOG // 2:
+                    self._room.wait()
+            finally:
+                self._without_room -= 1
 
-    def _any_unfinished(self) -> Future[Any] | None:
+    def _is_idle(self, wake: Callable[[], Any]) -> bool:
+        """Whether nothing is unfinished; if something is, `wake` is called when it no longer is."""
         with self.lock:
-            return next(iter(self._unfinished), None)
+            if self._unfinished:
+                self._when_idle.append(wake)
+            return not self._unfinished
 
-    def _call_off(self, error: BaseException) -> bool:
-        """Begin nothing more. Whether what runs is to be waited for."""
+    def _wait_until_idle(self) -> None:
+        idle = threading.Event()
+        while not self._is_idle(idle.set):
+            with giving_way():
+                idle.wait()
+            idle.clear()
+
+    async def _wait_until_idle_async(self) -> None:
+        from asyncio import Event, get_running_loop  # the loop is running, so this is a look-up
+
+        idle, loop = Event(), get_running_loop()
+        while not self._is_idle(lambda: loop.call_soon_threadsafe(idle.set)):
+            with giving_way():
+                await idle.wait()
+            idle.clear()
+
+    def _call_off(self, error: BaseException, *, abandon: bool) -> None:
+        """Begin nothing more."""
         with self.lock:
             self._closing = True
-            running = [future for future in self._unfinished if future.call.attempt]
-        if isinstance(error, TerminationSignal) or type(error).__name__ == "GeneratorExit":
-            return False
-        if running and isinstance(error, KeyboardInterrupt):
-            _log.warning("waiting for %d running task runs; Ctrl-C again abandons them", len(running))
-        return True
+            waiting = [future for future in self._unfinished if not (future.begun or future.cancelling)]
+            for future in waiting:  # all are marked before the first ends: none is handed on by the end of another
+                future.cancelling = True
+            running = len(self._unfinished) - len(waiting)
+        if abandon:
+            return
+        for future in waiting:
+            self.end_cancelled(future)
+        if running and not isinstance(error, Exception):
+            _log.warning("waiting for %d running task runs; Ctrl-C again abandons them", running)
+
+    def _give_up(self) -> None:
+        """Wait no longer; whatever still runs records nothing more (rule 4)."""
+        give_up()
+        if self.run is not None:
+            self.run.root.abandoned = True
+        with self.lock:
+            running = sum(future.begun for future in self._unfinished)
+        if running:
+            _log.warning("%d running task runs are abandoned; a resume runs them again", running)
 
     def _end_quietly(self) -> None:
-        with self.lock:
-            self._failed.clear()
-            self._closing = False
+        self._outcomes.failures()
+        self._closing = False
         self._close_all()
-
-    def _ended(self) -> None:
-        """All have ended."""
-        with self.lock:
-            failed, self._failed = self._failed, []
-        self._close_all()
-        told = [(future, error) for future in failed if (error := future.failure()) is not None]
-        for future, error in told:
-            if future.broken is not None:
-                raise error
-        if told:
-            future, error = told[0]
-            raise SubmittedTaskFailed(len(told), f"{future.name}: {message_of(error)}") from error
 
     def _close_all(self) -> None:
         self._close()
-        with self.lock:
-            thread, self._loop_thread = self._loop_thread, None
-        if thread is not None:
-            thread.close()
+        self.coroutines.close()
 
 
 def collected(call: GeneratorCall, values: list[Any]) -> State[Any]:
@@ -314,26 +370,6 @@ def collected(call: GeneratorCall, values: list[Any]) -> State[Any]:
     return call.state() if call.error is not None else call.state_of(values)
 
 
-class _LoopThread:
-    """One event loop in a thread of its own, for the async tasks of a flow that has none."""
-
-    def __init__(self) -> None:
-        from asyncio import new_event_loop  # only where async tasks are submitted from plain code
-
-        self.loop = new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="durable-loop", daemon=True)
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the loop, once nothing runs on it."""
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
-        self.loop.close()
-
-
-def _running_loop() -> Any:
-    """The event loop that runs in this thread, or None; without importing asyncio for those who never use it."""
-    import sys
-
-    asyncio = sys.modules.get("asyncio")
-    return None if asyncio is None else asyncio._get_running_loop()  # noqa: SLF001 - the documented one raises instead
+def _is_last(interruption: BaseException) -> bool:
+    """Whether a further one ends the waiting: there was a first, or it is a SIGTERM."""
+    return giving_up() or not isinstance(interruption, Exception)

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from io import IOBase
-from typing import Any
+from typing import Any, NamedTuple
 
 from durable.annotations import Annotation, allow_failure, unmapped
 from durable.errors import MappingError
 from durable.futures import Future
 from durable.states import State
+from durable.upstream import Need
 
 _END = object()
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-def mapped(
-    where: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """The arguments of each call, one after the other.
+class Mapped(NamedTuple):
+    """What a map submits.
+
+    Attributes:
+        length: how many calls, if that is known before they are made.
+        calls: the arguments of each.
+        needs: the futures and states whose values are mapped over.
+    """
+
+    length: int | None
+    calls: Iterator[Arguments]
+    needs: list[Need]
+
+
+def mapped(where: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapped:
+    """What to submit; futures that are mapped over are waited for.
 
     Args:
         where: the function with its file and line, for messages.
+        args, kwargs: as given to ``.map``.
 
     Raises:
         MappingError: nothing to map over; iterables of unequal length, told before the first call where their lengths
@@ -28,69 +43,59 @@ def mapped(
     """
     positions: list[Any] = [*range(len(args)), *kwargs]
     given = dict(zip(positions, [*args, *kwargs.values()], strict=True))
-    over: dict[Any, Any] = {}
+    needs: list[Need] = []
+    over: dict[Any, Iterator[Any]] = {}
+    lengths: dict[Any, int] = {}
     for position, value in given.items():
-        items = _items(value)
-        if items is not None:
-            over[position] = items
+        tolerant = isinstance(value, allow_failure)
+        items = _items(value, _named(position), needs)
+        if items is None:
+            continue
+        over[position] = map(allow_failure, items) if tolerant else iter(items)
+        if isinstance(items, Sized):
+            lengths[position] = len(items)
     if not over:
+        found = ", ".join(type(value).__name__ for value in given.values()) or "no argument"
         raise MappingError(
             f"{where}: .map() needs an iterable argument (a str, bytes or unmapped(...) is none): "
-            f"expected a list or another iterable, found {', '.join(type(value).__name__ for value in given.values())}"
+            f"expected a list or another iterable, found {found}"
         )
-    lengths = {_named(position): len(items) for position, items in over.items() if isinstance(items, Sized)}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        told = ", ".join(f"{_named(position)} has {length}" for position, length in lengths.items())
         raise MappingError(f"{where}: .map() needs iterables of one length: {told}. Wrap constants in unmapped(...)")
-    return _calls(where, given, over, len(args))
+    return Mapped(next(iter(lengths.values()), None), _calls(where, given, over, len(args)), needs)
 
 
-def _calls(
-    where: str, given: dict[Any, Any], over: dict[Any, Any], count: int
-) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
-    iterators = {position: iter(items) for position, items in over.items()}
+def _calls(where: str, given: dict[Any, Any], over: dict[Any, Iterator[Any]], count: int) -> Iterator[Arguments]:
+    names = list(given)[count:]
+    fixed = {position: value.value if isinstance(value, unmapped) else value for position, value in given.items()}
     number = 0
     while True:
-        items = {position: next(iterator, _END) for position, iterator in iterators.items()}
+        items = {position: next(iterator, _END) for position, iterator in over.items()}
         ended = [position for position, item in items.items() if item is _END]
         if ended:
             if len(ended) < len(items):
                 raise MappingError(
                     f"{where}: .map() needs iterables of one length: {_named(ended[0])} ended after {number} items, "
-                    "which are submitted"
+                    "which are submitted. Wrap constants in unmapped(...)"
                 )
             return
         number += 1
-        call = [
-            items[position] if position in items else value.value if isinstance(value, unmapped) else value
-            for position, value in given.items()
-        ]
-        yield tuple(call[:count]), dict(zip(list(given)[count:], call[count:], strict=True))
+        call = [*(fixed | items).values()]
+        yield tuple(call[:count]), dict(zip(names, call[count:], strict=True))
 
 
-def _items(value: Any) -> Any:
+def _items(value: Any, name: str, needs: list[Need]) -> Any:
     """What an argument is mapped over, or None where every call gets it whole."""
-    if isinstance(value, (Future, State)):
-        if isinstance(value, Future):
-            value.wait()
-        value = (value.ended() if isinstance(value, Future) else value).result()
     if isinstance(value, allow_failure):
-        inner = _items(value.value)
-        return None if inner is None else _Wrapped(inner)
+        return _items(value.value, name, needs)
+    if isinstance(value, (Future, State)):
+        needs.append(Need(name, value, tolerant=False))
+        value = value.result()
     if isinstance(value, (str, bytes, bytearray, IOBase, Annotation, type)):
         return None
     return value if isinstance(value, Iterable) else None
 
 
-class _Wrapped:
-    """The items of an iterable that was wrapped in `allow_failure`, each wrapped itself."""
-
-    def __init__(self, items: Any) -> None:
-        self._items = items
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(allow_failure, iter(self._items))
-
-
 def _named(position: Any) -> str:
-    return repr(position) if isinstance(position, str) else f"argument {position + 1}"
+    return position if isinstance(position, str) else f"argument {position + 1}"

@@ -1,0 +1,119 @@
+"""Many futures at once: lists of them, waiting for all, taking them as they end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterable, Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from durable.errors import ConfigurationError
+from durable.futures.future import Future, giving_way
+
+T = TypeVar("T")
+
+
+class FutureList(list["Future[T]"], Generic[T]):
+    """What ``.map`` gives: a list of futures, in the order of the items."""
+
+    __durable_plain__ = list  # what it is once values stand in it
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until all have ended, for `timeout` seconds at most; returns silently either way."""
+        wait(self, timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[T]:  # noqa: FBT001, FBT002 - Prefect's signature
+        """The values, in order; or the first failure in order, and then all failures are taken as handled.
+
+        Arguments and errors as in `Future.result`; the timeout is for all together.
+
+        Raises:
+            TimeoutError: some have not ended by then.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        values = []
+        for future in self:
+            if not future.finished(None if end is None else max(0.0, end - time.monotonic())):
+                raise TimeoutError(f"Task run {future.name!r} did not complete within {timeout} second(s)")
+            values.append(self._value_of(future, raise_on_failure))
+        return values
+
+    def __await__(self) -> Generator[Any, None, list[T]]:
+        """Await all: gives the values, or raises the first failure, as `result` does."""
+        values = []
+        for future in self:
+            yield from future.settled().__await__()
+            values.append(self._value_of(future, True))
+        return values
+
+    def _value_of(self, future: Future[T], raise_on_failure: bool) -> T:  # noqa: FBT001 - as above
+        try:
+            return future.result(None, raise_on_failure)
+        except BaseException:
+            for each in self:
+                each.handled = True
+            raise
+
+
+class DoneAndNotDone(NamedTuple):
+    """What `wait` gives."""
+
+    done: set[Future[Any]]
+    not_done: set[Future[Any]]
+
+
+def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAndNotDone:
+    """Wait until all have ended, for `timeout` seconds at most. Borrowed from Prefect 3.
+
+    Raises:
+        ConfigurationError: the timeout is below 0.
+    """
+    every = list(futures)
+    for _ in _in_turn(every, timeout):
+        pass
+    done = {future for future in every if future.done()}
+    return DoneAndNotDone(done, set(every) - done)
+
+
+def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> Iterator[Future[T]]:
+    """The futures as they end. Borrowed from Prefect 3.
+
+    Args:
+        futures: each is given once.
+        timeout: seconds for all of them.
+
+    Raises:
+        ConfigurationError: the timeout is below 0.
+        TimeoutError: some have not ended by then.
+    """
+    every = list(dict.fromkeys(futures))
+    given = 0
+    for future in _in_turn(every, timeout):
+        given += 1
+        yield future
+    if given < len(every):
+        raise TimeoutError(f"{len(every) - given} (of {len(every)}) futures unfinished")
+
+
+def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future[T]]:
+    """The futures in the order they end, until all have or the time is up."""
+    if timeout is not None and timeout < 0:
+        raise ConfigurationError(f"timeout={timeout!r}: expected seconds, 0 or more")
+    from queue import Empty, SimpleQueue  # `import durable` does without
+
+    ended: SimpleQueue[Future[T]] = SimpleQueue()
+    for future in futures:
+        if not future.done():
+            future.home.check_may_block(future)
+        future.when_done(ended.put)
+    end = None if timeout is None else time.monotonic() + timeout
+    for _ in futures:
+        try:
+            future = ended.get_nowait()
+        except Empty:
+            left = None if end is None else max(0.0, end - time.monotonic())
+            try:
+                with giving_way():
+                    future = ended.get(timeout=left)
+            except Empty:
+                return
+        yield future
