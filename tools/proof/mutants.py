@@ -1,22 +1,17 @@
 """The contract's promises, broken one at a time: a proof that cannot fail proves nothing.
 
 Each mutant is a piece of code that a job executes before it begins; it puts one broken part in the place of durable's.
-The proof it is given to must find a violation.
+The proofs it is given to must find a violation.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import sys
 from typing import Final, NamedTuple
-
-from proof import faults, harness, kill, oracle, power, rivals
-from proof.kill import Row
 
 
 class Mutant(NamedTuple):
-    """A broken promise, the proof that must notice, and the code that breaks it."""
+    """A broken promise, the proofs of which one must notice (as for --only), and the code that breaks it."""
 
     promise: str
     proof: str
@@ -250,18 +245,13 @@ ALL: Final = (
 )
 
 
-def caught(base: Path, mutant: Mutant, seed: int) -> str | None:
-    """How the proof found the mutant out; None if it did not."""
-    base = Path(tempfile.mkdtemp(dir=base))
-    proofs: dict[str, Callable[[], Iterator[Row]]] = {
-        "kill": lambda: kill.prove(base, seed, 60, before=mutant.code),
-        "power": lambda: power.prove(base, seed, 120, before=mutant.code),
-        "faults": lambda: faults.prove(base, seed, 40, before=mutant.code),
-        "rivals": lambda: rivals.prove(base, seed, 6.0, before=mutant.code),
-    }
-    try:
-        for _ in proofs[mutant.proof]():
-            pass
-    except (oracle.Violated, harness.Hung) as error:
-        return str(error).splitlines()[0]
-    return None
+def named(promise: str) -> Mutant:
+    """The mutant that breaks a promise.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    for mutant in ALL:
+        if mutant.promise == promise:
+            return mutant
+    sys.exit("\n  ".join([f"--mutant {promise!r}: there is no such promise. There are:", *(m.promise for m in ALL)]))
