@@ -58,13 +58,10 @@ MEDDLERS: Final = {
     "the journal replaced under a live run": Meddling(
         "shutil.copy('runs.db', 'other.db'); os.replace('other.db', 'runs.db')", lost=True
     ),
-    "the journal truncated to nothing under a live run": Meddling(
-        "os.truncate('runs.db', 0)", lost=True, damaged=True
-    ),
+    "the journal truncated to nothing under a live run": Meddling("os.truncate('runs.db', 0)", lost=True),
     "the journal truncated to half under a live run": Meddling(
         "os.truncate('runs.db', os.path.getsize('runs.db') // 8192 * 4096)", lost=True, damaged=True
     ),
-    "the journal's log truncated under a live run": Meddling("os.truncate('runs.db-wal', 0)", lost=True),
     "the lock file removed under a live run": Meddling("[p.unlink() for p in pathlib.Path('runs.db-locks').iterdir()]"),
     "a clock that jumps a year back": Meddling(
         "time.time_ns = lambda was=time.time_ns: was() - 31_536_000_000_000_000"

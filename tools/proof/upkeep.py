@@ -174,7 +174,7 @@ def _finish_backed_up(job: Job, was: State) -> None:
     _ended_well(ended, "", "another backup")
     _check_backed_up(job, was, acknowledged=True)
     left = [file.name for file in job.folder.iterdir() if file.name.startswith(".copy")]
-    _demand(len(left) <= 2, f"backups leave {left}")
+    _demand(not left, f"backups leave {left}")
 
 
 def _lay_backup(job: Job) -> None:
