@@ -14,24 +14,42 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from durable.drivers import drive_async, drive_async_generator
 from durable.futures import Future, executing
 from durable.generation import GeneratorCall
 from durable.runners.queue import WorkQueue
-from durable.states import CANCELLED, CRASHED
-
-if TYPE_CHECKING:
-    from durable.runners.base import TaskRunner
+from durable.states import CANCELLED, CRASHED, State
 
 AT_ONCE: Final = 1000  # async task runs that have begun and do not wait for another one
+
+
+class Host(Protocol):
+    """What coroutines need of the runner whose async task runs they are (`durable.runners.base.TaskRunner`)."""
+
+    lock: threading.RLock
+
+    def flow_loop(self) -> Any:
+        """The event loop of the flow, or None."""
+
+    def begins(self, future: Future[Any]) -> bool:
+        """There is a place for the future; False if it must not begin."""
+
+    def ends(self, future: Future[Any], state: State[Any]) -> None:
+        """It ended in a state."""
+
+    def breaks(self, future: Future[Any], error: BaseException) -> None:
+        """It ended in what is no failure of the task."""
+
+    def end_cancelled(self, future: Future[Any]) -> None:
+        """It was called off outside of its body."""
 
 
 class Coroutines:
     """The async task runs of one runner."""
 
-    def __init__(self, runner: TaskRunner, at_once: int) -> None:
+    def __init__(self, runner: Host, at_once: int) -> None:
         self.at_once = at_once
         self._runner = runner
         self._work = WorkQueue()
