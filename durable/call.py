@@ -84,6 +84,7 @@ class Call(Execution, Scope):
         "_unhashable",
         "_unready",
         "called_off",
+        "elsewhere",
         "gated",
         "needs",
         "worker",
@@ -118,6 +119,7 @@ class Call(Execution, Scope):
             self.needs = (*(self.needs or ()), *wait_for)
         self.gated = self.needs is not None or definition.is_serializable
         self.called_off = False
+        self.elsewhere: Any = None
         self.worker: str | None = None
         self._parent = parent
         self._name: str | None = None
@@ -215,8 +217,10 @@ class Call(Execution, Scope):
         return None
 
     def cancelled(self) -> Entry | None:
-        """It is called off before its body began."""
+        """It is called off before its body began, or between two attempts."""
         self.done, self.message = True, "Cancelled before it began."
+        if self.attempt:
+            return self._ends(CANCELLED, "Cancelled before its next attempt.")
         if self._parent.recorded(self.key) is None:
             return self._ends_at_once(CANCELLED, message=self.message)
         self.kind = CANCELLED
@@ -350,7 +354,7 @@ class Call(Execution, Scope):
         self.mark = self._failure.rowid
         self.has_history = True
         if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{self.definition.options.retries.count}"
+            retry = f"{self._retries}/{max(self._retries, self.definition.options.retries.count)}"
             task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:

@@ -30,6 +30,7 @@
     ├── MappingError                 ``.map`` was given nothing to map over, or unequal lengths (also a ValueError)
     └── RunFailed                    a run of the user's did not complete
         ├── TaskFailed               stands in for a recorded exception that cannot be rebuilt
+        ├── WorkerDied               the process that executed it is gone, and its retries are used up
         ├── UnfinishedRun            there is no result, because what it needed did not complete
         └── SubmittedTaskFailed      submitted task runs failed and nobody asked for their results
 
@@ -333,6 +334,27 @@ class SubmittedTaskFailed(RunFailed):
         runs = "a submitted task run" if self.count == 1 else f"{self.count} submitted task runs"
         which = "" if self.count == 1 else "the first: "
         return f"{runs} failed and nobody asked for the result; {which}{self.first}"
+
+
+class WorkerDied(RunFailed):
+    """The worker process that executed a task's body died: killed, crashed in C code, out of memory, or ``os._exit``.
+
+    Give the task `retries` and it is tried again on another worker.
+
+    Args:
+        task: the task's function, with its file and line.
+        worker: what executed it, such as ``"process 4121"``.
+        how: how it ended, as a clause: ``"was killed by SIGKILL"``.
+    """
+
+    def __init__(self, task: str, worker: str, how: str) -> None:
+        super().__init__(task, worker, how)
+        self.task = task
+        self.worker = worker
+        self.how = how
+
+    def __str__(self) -> str:
+        return f"{self.task}: its worker, {self.worker}, {self.how} while it ran"
 
 
 class TaskFailed(RunFailed):

@@ -21,7 +21,8 @@ from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, State, StateKind
+from durable.settings import interrupted_may_run
+from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, RUNNING, State, StateKind
 from durable.tagging import current_tags
 from durable.timeouts import Limit
 from durable.upstream import Upstream
@@ -73,6 +74,7 @@ class Execution:
     is_flow: ClassVar[bool] = False
     gated: bool = False  # it waits for others, or for its turn, before it begins
     called_off: bool = False  # somebody cancelled it
+    elsewhere: Any = None  # what executes the body, if it is not the driver (durable.runners.shipping.Shipment)
 
     args: tuple[Any, ...]
     at: int
@@ -182,18 +184,18 @@ class Execution:
     def _enter(self, scope: Scope) -> None:
         """The body begins: calls made from here on are made in `scope`, and its time is counted."""
         self._token = current.set(scope)
-        if scope.log_prints:
+        if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
         seconds = self._budget()
         if seconds is not None:
             self._limit = Limit(seconds)
-            self._limit.start(in_coroutine=self.definition.is_async)
+            self._limit.start(in_coroutine=self.definition.is_async or self.elsewhere is not None)
 
     def _budget(self) -> float | None:
-        """How long the body may run from now on, in seconds."""
+        """How long the body may run from now on, in seconds; None also where another process keeps the time."""
         timeout: float | None = self.definition.options.timeout
-        return timeout
+        return None if self.elsewhere is not None and self.elsewhere.keeps_time else timeout
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -212,7 +214,7 @@ class Execution:
         meant = self._meaning(error)
         self.error, self.propagates = meant, meant is error
         policy = self.definition.options.retries
-        if self._retries >= policy.count or not isinstance(meant, Exception) or is_ours(meant):
+        if not isinstance(meant, Exception) or is_ours(meant) or self._retries >= self._chances(meant):
             return False
         if policy.condition is None:
             return True
@@ -220,6 +222,20 @@ class Execution:
         return ask(
             policy.condition, self.definition.owner, self.view(), State(kind, message_of(meant), at, None, meant)
         )
+
+    def _chances(self, error: Exception) -> int:
+        """How many retries there are for such a failure. What must not run twice unseen has none after a crash."""
+        count: int = self.definition.options.retries.count
+        if not self._is_crash(error):
+            return count
+        return 0 if self._must_be_seen() else count + int(self.elsewhere.spares)
+
+    def _is_crash(self, error: Exception) -> bool:
+        """Whether it says that what executed the body died."""
+        return self.elsewhere is not None and self.elsewhere.death is error
+
+    def _must_be_seen(self) -> bool:
+        return self.definition.options.on_interrupt == "fail" and not interrupted_may_run()
 
     def _meaning(self, error: BaseException) -> BaseException:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
@@ -242,7 +258,8 @@ class Execution:
             return self._fails_for_now(error)
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        return self._ends(failed_kind(error), self._message_of(error), of_exception(error))
+        kind = CRASHED if self._is_crash(error) and self._must_be_seen() else failed_kind(error)
+        return self._ends(kind, self._message_of(error), of_exception(error))
 
     def _message_of(self, error: Exception) -> str:
         return message_of(error)
@@ -255,7 +272,7 @@ class Execution:
         self._retries += 1
         self.error, self.propagates = None, False
         self.message = message_of(error)
-        kind = AWAITING_RETRY if self.delay else RETRYING
+        kind = CRASHED if self._is_crash(error) else AWAITING_RETRY if self.delay else RETRYING
         self._failure = self._enters((kind, self.message), outcome=of_exception(error))
         self._told = kind, self._seq  # told when the attempt begins
         return self._failure
@@ -264,6 +281,8 @@ class Execution:
         """The attempt after a failed one begins: the failure is committed, and no message promises what never comes."""
         self._told = None
         self._retrying()
+        if self.kind is CRASHED:
+            return self._enters((RUNNING, None))
         return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
 
     def due(self) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
 from durable.drivers import drive, drive_async
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, MissingContextError
 from durable.flowcall import FlowCall
 from durable.journal import open_journal
 from durable.logs import show_by_default
@@ -123,6 +123,11 @@ class Flow(Decorated[P, R, FlowDefinition]):
         if self._bound:
             args = self._bound + args
         scope, own = current.get(), self.definition.options.journal
+        if scope is not None and scope.journal is None:  # type: ignore[redundant-expr]  # in a worker process
+            raise MissingContextError(
+                f"{self.definition.where}: a flow cannot be called in a worker process, in the body of a task: nothing "
+                "can be recorded there. Call it in the flow"
+            )
         if scope is not None and own is not None and open_journal(own, durability()) is not scope.journal:
             scope = None  # a flow with a journal of its own is no part of the caller's run
         journal = scope.journal if scope is not None else open_journal(journal_path(own), durability())

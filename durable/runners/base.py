@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from durable.drivers import drive_async, drive_async_generator
 from durable.errors import ConfigurationError, DurableError, SubmittedTaskFailed, TerminationSignal
@@ -45,6 +45,8 @@ def _no_block() -> Iterator[None]:
 
 class TaskRunner:
     """The base of task runners. Subclasses say how a plain function's call is executed (`_start`)."""
+
+    ships: ClassVar[bool] = False  # bodies are executed elsewhere, those of async tasks too (see `shipping`)
 
     def __init__(self) -> None:
         self.lock = threading.RLock()  # a future may end while its own lock is held by who submits it
@@ -80,7 +82,7 @@ class TaskRunner:
         """Run a call as soon as what it waits for has ended and there is a worker."""
         future: Future[Any] = Future(call, self)
         future.context = copy_context()
-        if self.on_loop and call.definition.is_async:
+        if self.on_loop and call.definition.is_async and not self.ships:
             future.loop = _running_loop()
         with self.lock:
             self._unfinished.add(future)
@@ -89,7 +91,7 @@ class TaskRunner:
             future.waits_for(others, self._ready)
         else:
             self._ready(future)
-            if future.loop is None and self._queued > BACKLOG:
+            if (future.loop is None or self.ships) and self._queued > BACKLOG:
                 self._wait_for_room()
         return future
 
@@ -199,20 +201,24 @@ class TaskRunner:
 
     def _ready(self, future: Future[Any]) -> None:
         """What it waited for has ended."""
-        if not future.call.definition.is_async:
+        if self.ships or not future.call.definition.is_async:
             with self.lock:
                 self._queued += 1
             self._start(future)
             return
         if future.loop is None:
-            with self.lock:
-                if self._loop_thread is None:
-                    self._loop_thread = _LoopThread()
-            future.loop = self._loop_thread.loop
+            future.loop = self._own_loop()
         if future.loop is _running_loop():
             self._start_async(future)
         else:
             future.loop.call_soon_threadsafe(self._start_async, future)
+
+    def _own_loop(self) -> Any:
+        """The event loop beside the flow."""
+        with self.lock:
+            if self._loop_thread is None:
+                self._loop_thread = _LoopThread()
+            return self._loop_thread.loop
 
     def _start_async(self, future: Future[Any]) -> None:
         with self.lock:
