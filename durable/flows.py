@@ -18,7 +18,7 @@ from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_op
 from durable.retries import Delays
 from durable.retries import checked as checked_retries
 from durable.runners import TaskRunner, ThreadPoolTaskRunner
-from durable.runs import current
+from durable.runs import current, is_being_started
 from durable.settings import durability, journal_path
 from durable.states import State
 from durable.upstream import wait_for_option
@@ -123,10 +123,15 @@ class Flow(Decorated[P, R, FlowDefinition]):
         if self._bound:
             args = self._bound + args
         scope, own = current.get(), self.definition.options.journal
-        if scope is not None and scope.journal is None:  # type: ignore[redundant-expr]  # in a worker process
+        if scope is not None and scope.is_away:
             raise MissingContextError(
                 f"{self.definition.where}: a flow cannot be called in a worker process, in the body of a task: nothing "
                 "can be recorded there. Call it in the flow"
+            )
+        if is_being_started():
+            raise ConfigurationError(
+                f"{self.definition.where}: it is called while a worker process imports the script, and would begin "
+                'once more there. Call it under `if __name__ == "__main__":`'
             )
         if scope is not None and own is not None and open_journal(own, durability()) is not scope.journal:
             scope = None  # a flow with a journal of its own is no part of the caller's run

@@ -12,11 +12,12 @@ A `Scope` gives each call made in it an identity and, where there is a history, 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from xxhash import xxh3_128_digest
 
@@ -32,6 +33,8 @@ class Scope:
     """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
 
     __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
+
+    is_away: ClassVar[bool] = False  # the body executes in a worker process, where there is no journal
 
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
         self.key = key
@@ -52,6 +55,10 @@ class Scope:
 
     def view(self) -> Any:
         """The run, as users are told of it."""
+        raise NotImplementedError
+
+    def plainly(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a task's function where nothing can be recorded (`is_away`)."""
         raise NotImplementedError
 
     def open(self) -> None:
@@ -178,6 +185,12 @@ class FlowRun(Scope):
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
     return Scope(os.urandom(16), None, journal)
+
+
+def is_being_started() -> bool:
+    """Whether this is a process that multiprocessing starts, which imports the script before anything else."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(getattr(process.current_process(), "_inheriting", False))
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)

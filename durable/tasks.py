@@ -149,7 +149,7 @@ class Task(Decorated[P, R, TaskDefinition]):
         if scope is None:
             show_by_default()
             scope = standalone(open_journal(journal_path(), durability()))
-        elif scope.journal is None:  # type: ignore[redundant-expr]  # in a worker process
+        elif scope.is_away:
             return scope.plainly(self.definition, self._bound + args, kwargs)
         definition = self.definition
         call = self._call(scope, args, kwargs, wait_for, return_state=return_state)

@@ -178,6 +178,8 @@ class Away(Scope):
 
     __slots__ = ("_name", "_view")
 
+    is_away = True
+
     def __init__(self, parcel: Parcel) -> None:
         flow = AwayFlow(parcel) if parcel.flow_run is not None else None
         # No journal: whoever would write to one in a worker process must not find it.
@@ -245,14 +247,6 @@ class AwayFlow(Scope):
         raise MissingContextError(
             "nothing can be submitted in a worker process: the task runner is in the driver. Submit it from the flow"
         )
-
-
-def cloudpickled(value: Any) -> bytes:
-    """As bytes, functions of the script by value."""
-    from cloudpickle import dumps  # comes with distributed, and with loky
-
-    pickled: bytes = dumps(value)
-    return pickled
 
 
 # What is logged.

@@ -2,11 +2,13 @@
 
 Rules:
 
-1. What is executed is sent with cloudpickle, so functions of the script, closures and lambdas travel by value. A module's
-   functions are found by name: workers need the same code and packages, durable among them.
+1. What is executed is sent with cloudpickle, so functions of the script, closures and lambdas travel by value. Those of
+   a module are found by name: workers need the same code and packages, durable among them.
 2. Dask is asked not to retry. A worker that dies ends the attempt, and the task is tried again: within its retries, and
    beyond them as often as Dask itself would (``distributed.scheduler.allowed-failures``), because workers of a cluster
-   come and go. A cluster that is not started here does so by its own setting first, unseen.
+   come and go. A cluster that is not started here does so by its own setting first, unseen; so does any cluster with a
+   result that was computed, and not fetched yet when its worker died. A task marked ``on_interrupt="fail"`` leaves a
+   mark with the scheduler before its body begins, and is not executed where there is one.
 3. The worker counts a body's time, and ends it as a thread's.
 """
 
@@ -20,7 +22,8 @@ from concurrent.futures import CancelledError as FutureCancelled
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.errors import ConfigurationError
-from durable.runners.away import Reply, cloudpickled, execute_packed, unpacked_reply
+from durable.runners.away import Reply, execute_packed, unpacked_reply
+from durable.runners.byvalue import cloudpickled
 from durable.runners.shipping import Lost, ShippingTaskRunner, Slots
 
 if TYPE_CHECKING:
@@ -66,7 +69,7 @@ class DaskTaskRunner(ShippingTaskRunner):
             raise ConfigurationError("DaskTaskRunner: `address` is of a cluster that runs; give no other with it")
         if cluster is not None and (cluster_class or cluster_kwargs):
             raise ConfigurationError(
-                "DaskTaskRunner: `cluster` is a cluster; give no `cluster_class` or kwargs with it"
+                "DaskTaskRunner: `cluster` runs already; give no `cluster_class` or kwargs with it"
             )
         self.address = address
         self.cluster = cluster
@@ -102,15 +105,19 @@ class DaskTaskRunner(ShippingTaskRunner):
 
     async def execute(self, place: Any, call: Call) -> Reply:
         """As in `ShippingTaskRunner`."""
-        from distributed import KilledWorker
+        from distributed import Event, KilledWorker
 
         del place
         parcel = self.parcel(call).packed(self.dumps, by_value=True)
         # A key of its own: Dask must not take an earlier attempt's, or another run's, result for this one's.
         key = f"{call.definition.name}-{call.key.hex()[:8]}-{os.urandom(6).hex()}"
-        future = self._client.submit(execute_packed, parcel, self.dumps, key=key, pure=False, retries=0)
+        once = call.definition.options.on_interrupt == "fail"
+        sent = (_execute_once, key) if once else (execute_packed,)
+        future = self._client.submit(*sent, parcel, self.dumps, key=key, pure=False, retries=0)
         try:
             reply: bytes = await future
+            if not reply:
+                raise Lost("dask", "died, and Dask began it a second time, which was refused,")
         except KilledWorker as killed:
             address = getattr(killed.last_worker, "address", "?")
             raise Lost(f"dask {address}", "died") from None
@@ -118,6 +125,8 @@ class DaskTaskRunner(ShippingTaskRunner):
             raise Lost("dask", f"was lost ({lost})") from None
         finally:
             future.release()
+            if once:
+                await Event(key, client=self._client).clear()
         return unpacked_reply(reply)
 
     async def _begin(self) -> None:
@@ -164,6 +173,17 @@ class DaskTaskRunner(ShippingTaskRunner):
         await wait([self._starting])
         if self._client is not None:
             await self._client.close()
+
+
+def _execute_once(mark: str, parcel: bytes, dumps: Callable[[Any], bytes]) -> bytes:
+    """Execute a packed parcel, in a Dask worker, unless that was begun before: then nothing."""
+    from distributed import Event
+
+    begun = Event(mark)
+    if begun.is_set():
+        return b""
+    begun.set()
+    return execute_packed(parcel, dumps)
 
 
 def _imported(path: str) -> Any:

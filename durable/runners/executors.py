@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from durable.errors import ConfigurationError
-from durable.runners.away import Reply, cloudpickled, execute, execute_packed, is_inside, unpacked_reply
+from durable.runners.away import Reply, execute, execute_packed, is_inside, unpacked_reply
+from durable.runners.byvalue import cloudpickled
 from durable.runners.shipping import Lost, ShippingTaskRunner, Slots
 
 if TYPE_CHECKING:

@@ -158,8 +158,8 @@ class Parcel:
                 dumps(value)
             except Exception as refused:  # noqa: BLE001 - a value's pickling may raise anything
                 reason = (
-                    f"pickle refuses it, so it cannot be sent to a worker process ({type(refused).__name__}: {refused})."
-                    " Pass what it is made of, or use ThreadPoolTaskRunner"
+                    f"pickle refuses it, so no worker process can have it ({type(refused).__name__}: {refused}). "
+                    "Pass what it is made of, or use ThreadPoolTaskRunner"
                 )
                 return NotSerializable(f"{self.where}: argument {name!r}", type(value).__qualname__, reason)
         return ConfigurationError(f"{self.where}: {fn!r} cannot be pickled for a worker process: {error}")
@@ -179,7 +179,7 @@ class Parcel:
         return made
 
     def __reduce__(self) -> Any:
-        """An executor pickles it, if it pickles at all. It arrives as bytes: no import may fail in the executor's own."""
+        """An executor pickles it, if it pickles at all. It arrives as bytes: no import may fail on the way."""
         return bytes, (self.packed(pickle.dumps),)
 
 

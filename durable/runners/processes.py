@@ -206,8 +206,8 @@ class Worker:
             kind, message = self._receive()
         except (OSError, EOFError):
             raise ConfigurationError(
-                f"ProcessPoolTaskRunner: {self._name()} {self._how()} before it was ready. It imports the script first: "
-                'call the flow under `if __name__ == "__main__":` there'
+                f"ProcessPoolTaskRunner: {self._name()} {self._how()} before it was ready. It imports the script "
+                'first: call the flow under `if __name__ == "__main__":` there'
             ) from None
         if kind == _BROKEN:
             self._stop()
