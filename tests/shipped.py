@@ -106,3 +106,14 @@ def inner(x):
 @task
 def outer(x):
     return inner(x)
+
+
+@task
+def dies():
+    os._exit(1)
+
+
+@task(on_interrupt="fail", retries=3)
+def pays(folder):
+    note(folder, "pays")
+    os._exit(1)

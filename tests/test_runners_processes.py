@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripts import DEADLINE, Script, finish
+from scripts import DEADLINE, Script, all_end, finish
 
 import durable
 from durable.task_runners import ProcessPoolTaskRunner
@@ -44,21 +44,6 @@ def write(script, body):
     import textwrap
 
     script.write(HEAD + textwrap.dedent(body))
-
-
-def alive(pid):
-    """Whether a process runs: not gone, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-def all_end(pids):
-    deadline = time.monotonic() + DEADLINE
-    while any(map(alive, pids)):
-        assert time.monotonic() < deadline, [pid for pid in pids if alive(pid)]
-        time.sleep(0.01)
 
 
 DEATHS = {

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from durable.errors import ConfigurationError
 from durable.runners.away import Reply, execute, execute_packed, is_inside, unpacked_reply
 from durable.runners.byvalue import cloudpickled
+from durable.runners.parcels import Parcel
 from durable.runners.shipping import Lost, ShippingTaskRunner, Slots
 
 if TYPE_CHECKING:
@@ -82,8 +86,34 @@ class ExecutorTaskRunner(ShippingTaskRunner):
             if self._by_value:
                 packed = parcel.packed(cloudpickled, by_value=True)
                 return unpacked_reply(await wrap_future(self.executor.submit(execute_packed, packed, cloudpickled)))
-            reply: Reply = await wrap_future(self.executor.submit(execute, parcel))
+            reply: Reply = await wrap_future(self.executor.submit(_execute, parcel))
         except BrokenExecutor as broken:
             worker = f"a worker of {type(self.executor).__name__}"
             raise Lost(worker, f"died or could not begin, and broke the executor ({broken})") from None
         return reply
+
+
+_watching: Final[set[int]] = set()  # processes whose parent is watched: this one, or none
+
+
+def _execute(parcel: Parcel | bytes) -> Reply:
+    """Execute a body, in a worker of the executor."""
+    if isinstance(parcel, bytes):
+        _end_with_parent()
+    return execute(parcel)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone: a worker of the standard library's pool would wait for ever."""
+    process = sys.modules.get("multiprocessing.process")
+    parent = None if process is None else process.parent_process()
+    if parent is None or os.getpid() in _watching or not hasattr(signal, "SIGKILL"):
+        return
+    _watching.clear()
+    _watching.add(os.getpid())
+
+    def watch() -> None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="durable-parent", daemon=True).start()
