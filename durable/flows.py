@@ -114,6 +114,8 @@ class Flow(Decorated[P, R, FlowDefinition]):
             SubmittedTaskFailed: a task run it submitted failed, and nobody asked for the result.
             UnfinishedRun: something it waits for did not complete.
             TaskInterrupted: a task marked ``on_interrupt="fail"`` was cut off.
+            MissingContextError: called in a worker process, in the body of a task.
+            ConfigurationError: called while a worker process imports the script.
             JournalError: the journal cannot be written.
             Exception: whatever the function raised.
         """

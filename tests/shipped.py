@@ -10,7 +10,7 @@ from durable.cache_policies import INPUTS
 
 def note(folder, *words):
     """Append a line to what was executed, without going through durable; how many there are with it."""
-    descriptor = os.open(os.path.join(folder, "ran.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(Path(folder, "ran.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(descriptor, (" ".join(map(str, words)) + "\n").encode())
     os.close(descriptor)
     return Path(folder, "ran.log").read_text().splitlines().count(" ".join(map(str, words)))
@@ -18,7 +18,7 @@ def note(folder, *words):
 
 def wait_for(path):
     deadline = time.monotonic() + 40
-    while not os.path.exists(path):
+    while not Path(path).exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.005)
 

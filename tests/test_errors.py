@@ -33,6 +33,9 @@ ARGUMENTS = {
     "found": "ended",
     "name": "task run 'load-3f2'",
     "count": 2,
+    "task": "load (job.py:12)",
+    "worker": "process 4121",
+    "how": "was killed by SIGKILL",
     "first": "load-3f2: ValueError: boom",
 }
 

@@ -69,6 +69,7 @@ LAYERS = {
     "runners": (6, 1),
     # face
     "cache_policies": (7, 0),
+    "task_runners": (7, 0),
     "decorated": (7, 0),
     "runtime": (7, 1),
     "tasks": (7, 2),

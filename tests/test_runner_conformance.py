@@ -50,8 +50,6 @@ def run(runner, body):
     return flow(name="job", task_runner=runner)(body)()
 
 
-
-
 def test_values_come_back_and_exceptions_are_what_they_were(runner, journal, tmp_path):
     found = {}
 
@@ -207,7 +205,9 @@ def test_a_task_called_in_a_worker_is_a_plain_function_and_says_so(runner, journ
     recorded = histories(journal, "inner")
     if is_remote(runner):
         assert recorded == []
-        assert [r.getMessage() for r in caplog.records if "as a plain function" in r.getMessage()][0].startswith("inner")
+        assert [r.getMessage() for r in caplog.records if "as a plain function" in r.getMessage()][0].startswith(
+            "inner"
+        )
     else:
         assert recorded == [["Running", "Completed"]] * 2
 

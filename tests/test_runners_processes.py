@@ -1,4 +1,4 @@
-"""ProcessPoolTaskRunner: a worker that dies takes its own task with it and nothing else, and no worker outlives its flow."""
+"""ProcessPoolTaskRunner: a worker that dies takes its own task with it and nothing else; none outlives its flow."""
 
 import os
 import signal
@@ -238,7 +238,7 @@ def test_a_closure_is_refused_with_its_name_and_line(tmp_path, journal):
     def job():
         return closure.submit().result()
 
-    with pytest.raises(durable.ConfigurationError, match=r"closure \(.*test_runners_processes.py:\d+\): a worker process"):
+    with pytest.raises(durable.ConfigurationError, match=r"closure \(.*processes.py:\d+\): a worker process"):
         job()
 
 
