@@ -60,6 +60,8 @@ def test_values_come_back_and_exceptions_are_what_they_were(runner, journal, tmp
 
     assert run(runner, job) == (list(range(0, 40, 2)), [2, 4])
     assert (type(found["error"]), found["error"].args) == (LookupError, ("boom", 7))
+    notes = "".join(getattr(found["error"], "__notes__", []))
+    assert is_remote(runner) is ("In process " in notes and "shipped.py" in notes)
     assert histories(journal, "fails") == [["Running", "Failed"]]
     assert histories(journal, "double") == [["Running", "Completed"]] * 20
     assert histories(journal, "double_async") == [["Running", "Completed"]] * 2
