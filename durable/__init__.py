@@ -12,6 +12,7 @@ from durable.errors import (
     ConfigurationError,
     CorruptPayload,
     DurableError,
+    FlowRunCancelled,
     FlowRunInProgress,
     FlowRunTimeoutError,
     GeneratorDiverged,
@@ -45,7 +46,7 @@ from durable.flows import Flow, flow
 from durable.futures import Future
 from durable.journal import close_journals
 from durable.output import get_run_logger
-from durable.settings import configure
+from durable.settings import configure, temporary_settings
 from durable.states import State, StateType
 from durable.tagging import tags
 from durable.tasks import Task, task
@@ -57,6 +58,7 @@ __all__ = [
     "CorruptPayload",
     "DurableError",
     "Flow",
+    "FlowRunCancelled",
     "FlowRunInProgress",
     "FlowRunTimeoutError",
     "Future",
@@ -100,5 +102,6 @@ __all__ = [
     "runtime",
     "tags",
     "task",
+    "temporary_settings",
     "unmapped",
 ]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Generic, TypeVar
 
+__all__ = ["allow_failure", "opaque", "quote", "unmapped"]
+
 T = TypeVar("T")
 
 

@@ -26,23 +26,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from xxhash import xxh3_128_digest
-
+from durable import cancelling
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import NotSerializable, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
+from durable.forks import follow, rejoin, twin
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
-from durable.logs import task_log
-from durable.outcomes import (
-    message_of,
-    of_exception,
-    of_value,
-)
+from durable.journal.rollbacks import Run
+from durable.logs import at, task_log
+from durable.outcomes import message_of, of_exception, of_value
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, yielding
+from durable.runs import FlowRun, Scope, handed, tell_start, yielding
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -56,8 +54,8 @@ from durable.states import (
     StateKind,
     check_transition,
 )
-from durable.upstream import Need, Upstream, awaited, not_ready, resolved
-from durable.views import TaskRun, TaskRunContext
+from durable.upstream import Need, Upstream, awaited, not_ready, ran_as, resolved, why_not_ready
+from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 _DIED = "Its process died while it ran; found when the run was resumed."
@@ -90,6 +88,7 @@ class Call(Execution, Scope):
         "worker",
     )
 
+    is_task_run = True
     late = TaskRunTimeoutError
     noun = "Task run"
 
@@ -108,9 +107,11 @@ class Call(Execution, Scope):
     ) -> None:
         self._inputs, self._unhashable, self.needs = definition.identity_inputs(args, kwargs)
         key, self._occurrence = parent.identify(definition.key, self._inputs)
+        Scope.__init__(self, key, parent.flow_run, journal)
+        if parent.has_history:
+            follow(self, parent, definition.key, self._inputs, self._occurrence)
         if not definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
-        Scope.__init__(self, key, parent.flow_run, journal)
         self._prepare(definition, args, kwargs, return_state=return_state)
         self.mark = parent.mark
         log_prints = definition.options.log_prints
@@ -163,9 +164,8 @@ class Call(Execution, Scope):
         if known.record is not None:
             self._take_record(known.record)
             self._retries, self.mark = known.retries, known.mark
-        if known.ended:
-            return self._take_end(known)
-        return None
+            self._is_replayed(owed=known.owed, failed=known.error is not None)
+        return self._take_end(known) if known.ended else None
 
     def _take_record(self, record: TaskRecord) -> None:
         self._record, self.row, self.kind, self._seq = record, record.id, record.state, record.seq
@@ -179,7 +179,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self._context)
+        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self.context, twin(self))
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -196,15 +196,10 @@ class Call(Execution, Scope):
         if not self.definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
         if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:
-            self.key = xxh3_128_digest(self.key + self._inputs)
+            rejoin(self, self._inputs)
 
     def _is_not_ready(self, failed: list[Need]) -> Entry | None:
-        told = []
-        for need in failed:
-            state = need.state()
-            name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
-            told.append(f"its upstream {name} (in {need.argument}) ended {state}")
-        reason = "; ".join(told)
+        reason = why_not_ready(failed)
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
         cause = failed[0].state().data
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None
@@ -213,14 +208,15 @@ class Call(Execution, Scope):
         if record is None:
             return self._ends_at_once(NOT_READY, message=reason)
         self._take_record(record)
+        self._is_replayed()
         self.at = record.at
         return None
 
     def cancelled(self) -> Entry | None:
         """It is called off before its body began, or between two attempts."""
-        self.done, self.message = True, "Cancelled before it began."
+        self.done, self.message = True, f"Cancelled before {'its next attempt' if self.attempt else 'it began'}."
         if self.attempt:
-            return self._ends(CANCELLED, "Cancelled before its next attempt.")
+            return self._ends(CANCELLED, self.message)
         if self._parent.recorded(self.key) is None:
             return self._ends_at_once(CANCELLED, message=self.message)
         self.kind = CANCELLED
@@ -228,15 +224,23 @@ class Call(Execution, Scope):
 
     def started(self) -> Entry | None:
         """An attempt begins."""
+        cancelling.check(self, self.flow_run)
         self.attempt += 1
         self.open()
         if self._failure is not None:
             return self._begins_again()
         if self._record is None:
             self.kind = RUNNING
-            self._begun = self.journal.task_run_begins(self._place(), RUNNING)
+            place = self._place()
+            if task_log.isEnabledFor(10):
+                tell_start(self, self._parent, created=True, submitted=self.worker is not None)
+            self._begun = self.journal.task_run_begins(place, RUNNING)
             self.at = self._begun.at
             return self._begun
+        if self.definition.options.run_name is not None:
+            self._name = self.journal.task_run_name(self._record.id)
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=False, submitted=self.worker is not None)
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
         if self.kind in _IN_FLIGHT:
@@ -265,7 +269,7 @@ class Call(Execution, Scope):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             outcome = Outcome(format_, payload, self._cache_key, self._expiry())
         self._value = value
-        return self._ends(COMPLETED, None, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
@@ -274,6 +278,11 @@ class Call(Execution, Scope):
             self._guard.release()
 
     # How it goes on.
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of one whose body never begins."""
+        flow_run = self.flow_run
+        return None if self.row is None else Run(False, self.row, flow_run.id if flow_run is not None else None)
 
     @property
     def run_key(self) -> bytes:
@@ -284,7 +293,8 @@ class Call(Execution, Scope):
         seconds = self.definition.options.cache_expiration
         return None if seconds is None else clock().now() + round(seconds * 1_000_000)
 
-    def _context(self) -> TaskRunContext:
+    def context(self) -> TaskRunContext:
+        """The task run, to its own body and to a cache_key_fn."""
         view = self.view()
         return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 
@@ -299,6 +309,7 @@ class Call(Execution, Scope):
             run_count=earlier or self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self.definition.tags | self._tags,
+            task_version=self.definition.version,
         )
 
     def recorded(self, key: bytes) -> TaskRecord | None:
@@ -312,6 +323,11 @@ class Call(Execution, Scope):
     def name(self) -> str:
         """How people call this task run: its own name, or the task's and three digits of its id, as in Prefect 3."""
         return self._name or f"{self.definition.name}-{self.key.hex()[:3]}"
+
+    @property
+    def callee(self) -> str | None:
+        """The task's name."""
+        return self.definition.name
 
     def _place(self) -> Place:
         flow_run, label = self.flow_run, self._label(self, self.definition.tags)
@@ -331,21 +347,18 @@ class Call(Execution, Scope):
 
     def _upstream(self) -> tuple[tuple[bytes, str], ...]:
         """Task runs whose results it uses: what it waited for, and generators whose last value is an argument."""
-        found = []
-        for need in self.needs or ():
-            run_id = need.state().run_id
-            if run_id is not None:
-                found.append((bytes.fromhex(run_id), need.argument))
-        live = yielding.get()
-        if live:
-            values = self.definition.parameters_of(self.args, self.kwargs)
-            found += [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
+        found = ran_as(self.needs or ())
+        if yielding.get():
+            found += handed(self.definition.parameters_of(self.args, self.kwargs))
         return tuple(found)
 
     def _ends_at_once(self, kind: StateKind, *, result_id: int | None = None, message: str | None = None) -> Entry:
         self.kind, self._seq = kind, 1
         entry = self.journal.task_run_ends_at_once(self._place(), kind, result_id=result_id, message=message)
         self.at = entry.at
+        if task_log.isEnabledFor(10):
+            tell_start(self, self._parent, created=True, submitted=None)
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _retrying(self) -> None:
@@ -353,15 +366,14 @@ class Call(Execution, Scope):
         assert self._failure is not None  # noqa: S101 - there was one
         self.mark = self._failure.rowid
         self.has_history = True
-        if task_log.isEnabledFor(30):
-            retry = f"{self._retries}/{max(self._retries, self.definition.options.retries.count)}"
-            task_log.warning("Retry %s, after %s", retry, self.message, extra=self._log_fields())
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
         entry = self._enters((kind, message), outcome=outcome, synced=kind is not CRASHED)
+        if self.unit is not None:
+            self._undoes(self.unit, entry)
         if task_log.isEnabledFor(10):
-            task_log.debug("Finished in state %s", self.state(), extra=self._log_fields())
+            self._log(10, "Finished in state %s", self.state())
         return entry
 
     def _enters(
@@ -383,5 +395,5 @@ class Call(Execution, Scope):
         self.at = entry.at
         return entry
 
-    def _log_fields(self) -> dict[str, str | None]:
-        return {"task_run": self.name, "flow_run": self.flow_run.name if self.flow_run is not None else None}
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        task_log.log(level, message, *args, extra=at(self))

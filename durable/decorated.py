@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar, cast
+from types import FunctionType
+from typing import Any, ClassVar, Final, Generic, ParamSpec, TypeVar
 
 from durable.definitions import FlowDefinition, TaskDefinition
 from durable.errors import ConfigurationError
-from durable.keys import where
+from durable.keys import unbound, where, without_partial
 from durable.options import Hooks, hooks_option
+from durable.settings import refresh
 
 P = ParamSpec("P")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Task[P, R] to those who read it
+H = TypeVar("H", bound=Callable[..., Any])
 D = TypeVar("D", TaskDefinition, FlowDefinition)
 
-HOOKS: Final = ("on_running", "on_completion", "on_failure", "on_cancellation", "on_crashed")
+HOOKS: Final = (
+    *("on_running", "on_completion", "on_failure", "on_cancellation", "on_crashed"),
+    *("on_rollback", "on_commit"),
+)
 RESERVED: Final = ("return_state", "wait_for")  # Prefect's; they are durable's own arguments of a call
 
 
@@ -26,10 +34,10 @@ class Decorated(Generic[P, R, D]):
     options: ClassVar[frozenset[str]]
 
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
-        if not callable(fn):
-            raise ConfigurationError(f"{self.decorator}: expected a function, found {fn!r}")
-        at = where(fn)
+        at = self._checked(fn)
+        refresh()
         self.check_options(at, options)
+        _wear(self, fn)
         self.fn = fn
         self.definition: D = self._define(at, fn, options)
         self.definition.owner = self
@@ -39,8 +47,31 @@ class Decorated(Generic[P, R, D]):
                     f"{at}: a parameter may not be named {name!r}: it is an argument of every call. Rename it"
                 )
         self._options = options
-        self._bound: tuple[Any, ...] = ()
-        functools.update_wrapper(cast("Any", self), fn)
+        self._bound: tuple[Any, ...] = self.definition.bound
+        self._made_from: tuple[Any, dict[str, Any]] | None = None
+        if self.definition.is_async and not self.definition.is_generator:
+            _mark_coroutine_function(self)
+
+    @classmethod
+    def _checked(cls, fn: Any) -> str:
+        """Refuse what is no function; its place, for messages."""
+        if isinstance(fn, (property, functools.cached_property)):
+            raise ConfigurationError(f"{cls.decorator}: expected a function, found a property: put @property above it")
+        if not callable(fn):
+            raise ConfigurationError(f"{cls.decorator}: expected a function, found {fn!r}")
+        plain, _ = unbound(fn)
+        if isinstance(plain, Decorated):
+            again = "give its options to .with_options()" if type(plain) is cls else "call one in the other"
+            raise ConfigurationError(
+                f"{cls.decorator}: {plain.definition.where} has {plain.decorator} already; a function is a task or a "
+                f"flow, once: {again}"
+            )
+        if isinstance(plain, type):
+            raise ConfigurationError(
+                f"{cls.decorator}: expected a function, found the class {plain.__qualname__}: decorate its methods, or "
+                "a function that makes one"
+            )
+        return where(fn)
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> D:
         raise NotImplementedError
@@ -60,21 +91,23 @@ class Decorated(Generic[P, R, D]):
         """The hooks among `options`, and those a decorator adds later (``@my_task.on_failure``)."""
         return hooks_option(at, {name: options.get(name) for name in HOOKS if name in self.options})
 
-    def _add_hook(self, option: str, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def _add_hook(self, option: str, hook: H) -> H:
         given = {**self._options, option: [*(self._options.get(option) or ()), hook]}
         self.definition = self._define(self.definition.where, self.fn, given)
         self.definition.owner, self._options = self, given
+        if self._made_from is not None:
+            self._made_from = self._made_from[0], {**self._made_from[1], option: given[option]}
         return hook
 
-    def on_running(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_running(self, hook: H) -> H:
         """Decorator: call `hook` whenever a run of this begins, as the option of the same name does."""
         return self._add_hook("on_running", hook)
 
-    def on_completion(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_completion(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this has completed, as the option of the same name does."""
         return self._add_hook("on_completion", hook)
 
-    def on_failure(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_failure(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this has finally failed, as the option of the same name does."""
         return self._add_hook("on_failure", hook)
 
@@ -89,8 +122,8 @@ class Decorated(Generic[P, R, D]):
         return self.definition.description
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """As a method: the same, bound to `instance` (which may be falsy)."""
-        if instance is None:
+        """As a method: the same, bound to `instance` (which may be falsy). Only what is a method undecorated is one."""
+        if instance is None or self.definition.bound or not hasattr(self.fn, "__get__"):
             return self
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
@@ -98,15 +131,21 @@ class Decorated(Generic[P, R, D]):
         return bound
 
     def __reduce__(self) -> Any:
-        """By name, like a function; bound, as an attribute of its instance. Worker processes find it so."""
-        if self._bound:
+        """By name, like a function; bound, as an attribute of its instance; otherwise by what it was made from."""
+        if self._made_from is not None:
+            made_from, changes = self._made_from
+            return _remade, (made_from, changes)
+        if self._bound and not self.definition.bound:
             return getattr, (self._bound[0], self.fn.__name__)
+        if self.definition.bound or not isinstance(self.fn, FunctionType) or _has_own_name(self.fn):
+            return _rebuilt, (type(self), self.fn, self._options)
         return self.fn.__qualname__
 
     def _with_options(self, changes: dict[str, Any]) -> Any:
         self.check_options(self.definition.where, changes)
         made = type(self)(self.fn, **{**self._options, **changes})
         made._bound = self._bound  # noqa: SLF001 - of this very class
+        made._made_from = self, changes  # noqa: SLF001 - likewise
         return made
 
     def __repr__(self) -> str:
@@ -115,7 +154,6 @@ class Decorated(Generic[P, R, D]):
 
 def decorate(kind: type[Decorated[Any, Any, Any]], fn: Any, options: dict[str, Any]) -> Any:
     """A decorator with or without parentheses, over a function, a class method or a static method."""
-    kind.check_options(kind.decorator, options)
     if fn is None:
         return functools.partial(_apply, kind, options)
     return _apply(kind, options, fn)
@@ -124,5 +162,49 @@ def decorate(kind: type[Decorated[Any, Any, Any]], fn: Any, options: dict[str, A
 def _apply(kind: type[Decorated[Any, Any, Any]], options: dict[str, Any], fn: Any) -> Any:
     if isinstance(fn, (classmethod, staticmethod)):
         inner: Any = kind(fn.__func__, **options)
-        return type(fn)(inner)
+        return _ClassMethod(inner) if isinstance(fn, classmethod) else staticmethod(inner)
     return kind(fn, **options)
+
+
+class _ClassMethod(classmethod):  # type: ignore[type-arg]  # generic at type-check time only
+    """A class method that is bound by what it holds, so that it keeps ``with_options``; Python 3.13's is not."""
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        inner: Any = self.__func__
+        return inner.__get__(type(instance) if owner is None else owner, type)
+
+
+def _wear(decorated: Any, fn: Any) -> None:
+    """Look like `fn`: its name, docstring and attributes, but those that are the decorated object's own."""
+    worn = without_partial(fn)
+    if isinstance(worn, FunctionType):
+        own = type(decorated)
+        decorated.__dict__.update((name, value) for name, value in vars(worn).items() if not hasattr(own, name))
+    functools.update_wrapper(decorated, worn, updated=())
+    decorated.__wrapped__ = fn
+    if not hasattr(worn, "__qualname__"):  # a callable object
+        decorated.__name__, decorated.__qualname__ = type(worn).__name__, type(worn).__qualname__
+
+
+def _mark_coroutine_function(decorated: Any) -> None:
+    """Tell frameworks that a call gives a coroutine."""
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        mark(decorated)
+        return
+    from asyncio import coroutines  # until Python 3.12 only asyncio had a mark; a program with coroutines has it anyway
+
+    decorated._is_coroutine = coroutines._is_coroutine  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other
+
+
+def _has_own_name(fn: Any) -> bool:
+    """Whether a function, decorated, is still found undecorated under its name: ``load_task = task(load)``."""
+    return getattr(sys.modules.get(fn.__module__), fn.__qualname__, None) is fn
+
+
+def _rebuilt(kind: type[Decorated[Any, Any, Any]], fn: Any, options: dict[str, Any]) -> Any:
+    return kind(fn, **options)
+
+
+def _remade(made_from: Any, changes: dict[str, Any]) -> Any:
+    return made_from.with_options(**changes)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 from durable.codec import canonical_items
 from durable.errors import ConfigurationError, Unhashable
 from durable.journal import Journal
-from durable.keys import Binder, flow_key, function_name, task_key, where
+from durable.keys import Binder, digest, flow_key, function_name, task_key, unbound, where, without_partial
 from durable.options import FlowOptions, TaskOptions
 from durable.policies import CachePolicy
-from durable.source import Source, fingerprint
+from durable.source import Source, closed_over, fingerprint
 from durable.upstream import Need, needs_of
 from durable.validation import Validator
 
@@ -39,14 +40,22 @@ _NO_ARGUMENTS: Final = Counted(b"\x80")
 
 
 class _Definition:
-    """What tasks and flows have in common."""
+    """What tasks and flows have in common.
+
+    Attributes:
+        given: what was decorated.
+        fn: the function in it, and `bound`, the arguments it was given already (see `durable.keys.unbound`).
+    """
 
     __slots__ = (
         "_warned",
         "binder",
+        "bound",
         "description",
         "fn",
         "function",
+        "given",
+        "has_transaction_hooks",
         "is_async",
         "is_generator",
         "key",
@@ -57,15 +66,17 @@ class _Definition:
     )
 
     def __init__(self, fn: Callable[..., Any], name: str, description: str | None, version: str | None) -> None:
-        self.fn = fn
+        self.given = fn
+        self.fn, self.bound = unbound(fn)
         self.name = name
         self.version = version
-        self.description = description if description is not None else inspect.getdoc(fn)
+        self.description = description if description is not None else inspect.getdoc(without_partial(fn))
         self.function = function_name(fn)
         self.where = where(fn)
-        self.is_generator = _is(inspect.isgeneratorfunction, fn) or _is(inspect.isasyncgenfunction, fn)
-        self.is_async = _is(inspect.iscoroutinefunction, fn) or _is(inspect.isasyncgenfunction, fn)
-        self.binder = Binder(fn)
+        self.is_generator = _is(inspect.isgeneratorfunction, self.fn) or _is(inspect.isasyncgenfunction, self.fn)
+        self.is_async = _is_coroutine_function(self.fn) or _is(inspect.isasyncgenfunction, self.fn)
+        self.binder = Binder(self.fn)
+        self.has_transaction_hooks = False
         self.owner: Any = None  # the Task or Flow that hooks and conditions are handed
         self._warned: set[str] = set()
 
@@ -112,6 +123,12 @@ def _is(kind: Callable[[Any], bool], fn: Any) -> bool:
     return kind(fn) or kind(getattr(fn, "__call__", None))  # noqa: B004 - not whether, but which
 
 
+def _is_coroutine_function(fn: Any) -> bool:
+    marker = getattr(sys.modules.get("asyncio.coroutines"), "_is_coroutine", None)  # asyncio's own, until Python 3.12
+    marked = marker is not None and getattr(fn, "_is_coroutine", None) is marker
+    return marked or _is(inspect.iscoroutinefunction, fn)
+
+
 class TaskDefinition(_Definition):
     """A function decorated with ``@task``."""
 
@@ -141,6 +158,7 @@ class TaskDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.tags = tags
         self.options = options
+        self.has_transaction_hooks = bool(options.hooks.on_rollback or options.hooks.on_commit)
         self.policy = policy
         self.looks_up = policy.is_memo or bool(policy.extras)
         self.is_serializable = policy.is_serializable
@@ -183,8 +201,19 @@ class TaskDefinition(_Definition):
     def source(self) -> Source:
         """The function's fingerprint, computed at the first call that is recorded."""
         if self._source is None:
-            self._source = fingerprint(self.fn)
+            self._source = fingerprint(self.given)
         return self._source
+
+    @property
+    def memo_key(self) -> bytes:
+        """What stands for the function in the key of a memo, which other functions of the same name may meet: the key
+        and, of lambdas and closures, the source and the constants they close over.
+        """
+        function = without_partial(self.fn)
+        captured = closed_over(function)
+        if not captured and getattr(function, "__name__", "") != "<lambda>":
+            return self.key
+        return digest("closure", self.key, self.source.digest, [[name, value] for name, value in captured])
 
     def row(self, journal: Journal) -> int:
         """The journal's row for this function in its present source."""
@@ -236,7 +265,7 @@ class FlowDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.options = options
         self.key = flow_key(name, self.function)
-        self._validate = Validator(fn, self.where, self.binder.signature) if options.validate_parameters else None
+        self._validate = Validator(self.fn, self.where, self.binder.signature) if options.validate_parameters else None
 
     def accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A call's arguments as the body gets them, and as they identify the run.

@@ -32,6 +32,7 @@ class Driven(Protocol):
     delay: float
     elsewhere: Any
     journal: Journal
+    unit: Any
     is_flow: ClassVar[bool]
 
     @property
@@ -74,8 +75,8 @@ def drive(call: Driven) -> Any:
             _pass(call)
         if (entry := call.replay()) is not None:
             commit(entry)
-            if call.done and hooked:
-                _tell(call)
+        if call.unit is not None or (hooked and call.done and entry is not None):
+            _tell(call)
         while not call.done:
             if (entry := call.started()) is not None:
                 commit(entry)
@@ -93,7 +94,7 @@ def drive(call: Driven) -> Any:
                 call.leave()
                 if (entry := call.raised(_answer(call.caught(error)))) is not None:
                     commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         _tell(call)
                 if call.propagates:
                     raise
@@ -102,7 +103,7 @@ def drive(call: Driven) -> Any:
             else:
                 if (entry := call.returned(value)) is not None:
                     commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         _tell(call)
         return call.outcome()
     finally:
@@ -118,8 +119,8 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
             _pass(call)
         if (entry := call.replay()) is not None:
             commit(entry)
-            if hooked:
-                _tell(call)
+        if call.unit is not None or (hooked and entry is not None):
+            _tell(call)
         while True:
             while not (call.done or call.serve() or call.done):
                 if iterator is None:
@@ -143,7 +144,7 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                     iterator = None
                     if (entry := call.raised(_answer(call.caught(error)))) is not None:
                         commit(entry)
-                        if hooked:
+                        if hooked or call.unit is not None:
                             _tell(call)
                     if call.propagates:
                         raise
@@ -157,14 +158,16 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                 if call.deliver:
                     break
             if call.done:
+                if call.unit is not None:
+                    _tell(call)
                 return call.outcome()
             try:
                 call.sent((yield call.value))
             except GeneratorExit:
                 if (entry := _close(call, iterator)) is not None:
                     commit(entry)
-                    if hooked:
-                        _tell(call)
+                if call.unit is not None or (hooked and entry is not None):
+                    _tell(call)
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever its consumer throws is the generator's
                 call.threw(error)
@@ -234,8 +237,8 @@ async def drive_async(call: Driven) -> Any:
             await _pass_async(call)
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
-            if call.done and hooked:
-                await _tell_async(call)
+        if call.unit is not None or (hooked and call.done and entry is not None):
+            await _tell_async(call)
         while not call.done:
             if elsewhere is not None:
                 await elsewhere.admitted()
@@ -256,7 +259,7 @@ async def drive_async(call: Driven) -> Any:
                 if (entry := call.raised(await _answer_async(call.caught(error)))) is not None:
                     # Not awaited: a cancelled coroutine may not get another turn.
                     call.journal.commit(entry)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         await _tell_async(call)
                 if call.propagates:
                     raise
@@ -265,7 +268,7 @@ async def drive_async(call: Driven) -> Any:
             else:
                 if (entry := call.returned(value)) is not None:
                     await commit_soon(entry, loop)
-                    if hooked:
+                    if hooked or call.unit is not None:
                         await _tell_async(call)
         return call.outcome()
     finally:
@@ -283,8 +286,8 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
             await _pass_async(call)
         if (entry := call.replay()) is not None:
             await commit_soon(entry, loop)
-            if hooked:
-                await _tell_async(call)
+        if call.unit is not None or (hooked and entry is not None):
+            await _tell_async(call)
         while True:
             while not (call.done or call.serve() or call.done):
                 if iterator is None:
@@ -308,7 +311,7 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
                     iterator = None
                     if (entry := call.raised(await _answer_async(call.caught(error)))) is not None:
                         call.journal.commit(entry)  # not awaited, as above
-                        if hooked:
+                        if hooked or call.unit is not None:
                             await _tell_async(call)
                     if call.propagates:
                         raise
@@ -322,6 +325,8 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
                 if call.deliver:
                     break
             if call.done:
+                if call.unit is not None:
+                    await _tell_async(call)
                 call.outcome()
                 return
             try:
@@ -329,8 +334,8 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
             except GeneratorExit:
                 if (entry := await _close_async(call, iterator)) is not None:
                     call.journal.commit(entry)
-                    if hooked:
-                        await _tell_async(call)
+                if call.unit is not None or (hooked and entry is not None):
+                    await _tell_async(call)
                 raise
             except BaseException as error:  # noqa: BLE001 - whatever its consumer throws is the generator's
                 call.threw(error)

@@ -35,6 +35,7 @@
         └── SubmittedTaskFailed      submitted task runs failed and nobody asked for their results
 
     TerminationSignal                SIGTERM, raised in the flow so that it can record why it stops (a SystemExit)
+    FlowRunCancelled                 `durable cancel`, raised where the next task is called (a BaseException)
 
 Messages name the object (task, run, file), say what was expected, what was found and what to do next.
 Every error pickles: its arguments are its constructor's.
@@ -339,22 +340,8 @@ class SubmittedTaskFailed(RunFailed):
 class WorkerDied(RunFailed):
     """The worker process that executed a task's body died: killed, crashed in C code, out of memory, or ``os._exit``.
 
-    Give the task `retries` and it is tried again on another worker.
-
-    Args:
-        task: the task's function, with its file and line.
-        worker: what executed it, such as ``"process 4121"``.
-        how: how it ended, as a clause: ``"was killed by SIGKILL"``.
+    The message names the task, the worker, and how it ended. With `retries` a task is tried again on another worker.
     """
-
-    def __init__(self, task: str, worker: str, how: str) -> None:
-        super().__init__(task, worker, how)
-        self.task = task
-        self.worker = worker
-        self.how = how
-
-    def __str__(self) -> str:
-        return f"{self.task}: its worker, {self.worker}, {self.how} while it ran"
 
 
 class TaskFailed(RunFailed):
@@ -385,3 +372,26 @@ class TerminationSignal(SystemExit):
 
     def __init__(self, code: int = 143) -> None:
         super().__init__(code)
+
+
+class FlowRunCancelled(BaseException):
+    """Somebody asked for the flow run to be cancelled: raised where the run calls its next task.
+
+    Not an Exception, like asyncio's CancelledError, so that ``except Exception`` in a flow does not swallow it;
+    ``finally`` blocks run. The run is recorded as Cancelled, and is never continued by itself.
+
+    Args:
+        flow_name: the flow's name.
+        run_id: the flow run's id.
+    """
+
+    def __init__(self, flow_name: str, run_id: str) -> None:
+        super().__init__(flow_name, run_id)
+        self.flow_name = flow_name
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return (
+            f"flow run {self.flow_name} {self.run_id[:7]} was cancelled. It is not continued by itself; to continue it "
+            f"after all: DURABLE_RESUME={self.run_id[:7]}"
+        )

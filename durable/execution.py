@@ -8,27 +8,34 @@ kinds, which declare `SLOTS` and call `_prepare` first: a `Call` is also a `Scop
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
+from logging import ERROR, WARNING
 from typing import Any, ClassVar, Final
 
 from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
+from durable.crashes import chances, is_crash, must_be_seen
 from durable.errors import JournalError
 from durable.journal import Entry, Journal, Label, Outcome
-from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, without_engine
+from durable.journal.rollbacks import Run
+from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, repr_of, without_engine
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.settings import interrupted_may_run
-from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, RETRYING, RUNNING, State, StateKind
+from durable.states import AWAITING_RETRY, CANCELLED, COMPLETED, CRASHED, RETRYING, RUNNING, State, StateKind, StateType
 from durable.tagging import current_tags
 from durable.timeouts import Limit
+from durable.transactions.block import Transaction, any_hooks, enclosing
+from durable.transactions.undo import active
 from durable.upstream import Upstream
+from durable.verdicts import Verdict, adopted, is_made
 
 SLOTS: Final = (
     "_failure",
+    "_inside",
     "_limit",
     "_printing",
     "_retries",
@@ -38,6 +45,7 @@ SLOTS: Final = (
     "_token",
     "_told",
     "_value",
+    "_verdict",
     "args",
     "at",
     "attempt",
@@ -49,10 +57,13 @@ SLOTS: Final = (
     "kwargs",
     "message",
     "propagates",
+    "unit",
 )
 
 
 NO_LABEL: Final = Label()
+_making: Final = threading.RLock()
+_NOT_RETRIED: Final = frozenset({CANCELLED, CRASHED})
 
 
 class Execution:
@@ -67,6 +78,7 @@ class Execution:
         kind, message, at: the newest state.
         error: what the body raised last, or the recorded exception.
         attempt: executions of the body by this process.
+        unit: its part in the transaction it is called in, if there is one.
     """
 
     late: ClassVar[type[Exception]]
@@ -88,7 +100,10 @@ class Execution:
     kwargs: dict[str, Any]
     message: str
     propagates: bool
+    unit: Transaction | None
     _failure: Entry | None
+    _inside: Token[Any] | None
+    _parent: Any  # the scope it was called in, or None
     _limit: Limit | None
     _printing: bool
     _tags: frozenset[str]
@@ -98,6 +113,7 @@ class Execution:
     _token: Token[Scope | None] | None
     _told: tuple[StateKind, int] | None
     _value: Any
+    _verdict: Verdict | None
 
     def _prepare(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, return_state: bool) -> None:
         self.definition = definition
@@ -111,6 +127,10 @@ class Execution:
         self.at = 0
         self.error = None
         self.attempt = 0
+        self.unit = None
+        if (around := active.get()) is not None or definition.has_transaction_hooks:
+            self.unit = Transaction.around_run(around or enclosing(current.get()))
+        self._inside = None
         self._return_state = return_state
         self._failure = None
         self._limit = None
@@ -121,6 +141,7 @@ class Execution:
         self._token = None
         self._told = None
         self._value = None
+        self._verdict = None
 
     # What the two kinds say for themselves.
 
@@ -133,6 +154,10 @@ class Execution:
         """The run, as users are told of it."""
         raise NotImplementedError
 
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of a run that is not its caller's."""
+        raise NotImplementedError
+
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
         raise NotImplementedError
 
@@ -141,6 +166,10 @@ class Execution:
 
     def _retrying(self) -> None:
         """The next attempt follows the failure that was just recorded."""
+        raise NotImplementedError
+
+    def _log(self, level: int, message: str, *args: Any) -> None:
+        """Log what occurs in the run."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -164,7 +193,11 @@ class Execution:
     def settled(self, value: Any) -> Any:
         """What a returned value stands for: a state or future for its value; a failed one raises its failure."""
         state = value.ended() if isinstance(value, Upstream) else value
-        return state.result() if isinstance(state, State) else state
+        if not isinstance(state, State):
+            return value
+        if is_made(value):
+            self._verdict = adopted(value)
+        return state.result()
 
     def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
         """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
@@ -184,12 +217,14 @@ class Execution:
     def _enter(self, scope: Scope) -> None:
         """The body begins: calls made from here on are made in `scope`, and its time is counted."""
         self._token = current.set(scope)
+        if self.unit is not None:
+            self._inside = active.set(self.unit)
         if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
         seconds = self._budget()
         if seconds is not None:
-            self._limit = Limit(seconds)
+            self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async or self.elsewhere is not None)
 
     def _budget(self) -> float | None:
@@ -207,6 +242,9 @@ class Execution:
         if self._token is not None:
             token, self._token = self._token, None
             current.reset(token)
+        if self._inside is not None:
+            inside, self._inside = self._inside, None
+            active.reset(inside)
 
     def caught(self, error: BaseException) -> bool | Awaitable[bool]:
         """The body raised `error`. Whether another attempt is to follow; a coroutine if the user's condition is one."""
@@ -214,28 +252,16 @@ class Execution:
         meant = self._meaning(error)
         self.error, self.propagates = meant, meant is error
         policy = self.definition.options.retries
-        if not isinstance(meant, Exception) or is_ours(meant) or self._retries >= self._chances(meant):
+        if not isinstance(meant, Exception) or is_ours(meant) or self._retries >= chances(self, meant):
+            return False
+        if self._failed_kind(meant) in _NOT_RETRIED:
             return False
         if policy.condition is None:
             return True
-        kind, at = failed_kind(meant), as_datetime(clock().now())
+        kind, at = self._failed_kind(meant), as_datetime(clock().now())
         return ask(
-            policy.condition, self.definition.owner, self.view(), State(kind, message_of(meant), at, None, meant)
+            policy.condition, self.definition.owner, self.view(), State(kind, self._message_of(meant), at, None, meant)
         )
-
-    def _chances(self, error: Exception) -> int:
-        """How many retries there are for such a failure. What must not run twice unseen has none after a crash."""
-        count: int = self.definition.options.retries.count
-        if not self._is_crash(error):
-            return count
-        return 0 if self._must_be_seen() else count + int(self.elsewhere.spares)
-
-    def _is_crash(self, error: Exception) -> bool:
-        """Whether it says that what executed the body died."""
-        return self.elsewhere is not None and self.elsewhere.death is error
-
-    def _must_be_seen(self) -> bool:
-        return self.definition.options.on_interrupt == "fail" and not interrupted_may_run()
 
     def _meaning(self, error: BaseException) -> BaseException:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
@@ -253,26 +279,41 @@ class Execution:
             return None
         if not isinstance(error, Exception):
             self.done = True
-            return self._ends(CANCELLED if self.called_off else CRASHED, self._interruption(error))
+            return self._ends(*self._interruption(error))
         if retry:
             return self._fails_for_now(error)
+        if 0 < self.definition.options.retries.count <= self._retries:
+            self._log(ERROR, "%s failed with exception: %s - Retries are exhausted", self.noun, repr_of(error))
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        kind = CRASHED if self._is_crash(error) and self._must_be_seen() else failed_kind(error)
+        kind = CRASHED if is_crash(self, error) and must_be_seen(self) else self._failed_kind(error)
         return self._ends(kind, self._message_of(error), of_exception(error))
 
-    def _message_of(self, error: Exception) -> str:
-        return message_of(error)
+    def _failed_kind(self, error: Exception) -> StateKind:
+        verdict = self._verdict
+        # Time may run out just after a completed state was returned.
+        return failed_kind(error) if verdict is None or verdict.kind is COMPLETED else verdict.kind
 
-    def _interruption(self, error: BaseException) -> str:
-        return interruption(error)
+    def _message_of(self, error: Exception) -> str:
+        verdict = self._verdict
+        return (
+            message_of(error) if verdict is None or verdict.kind is COMPLETED else verdict.message or message_of(error)
+        )
+
+    def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
+        return interruption(error, called_off=self.called_off)
 
     def _fails_for_now(self, error: Exception) -> Entry:
-        self.delay = self.definition.options.retries.delay(self._retries)
+        retries = self.definition.options.retries
+        self.delay = retries.delay(self._retries)
         self._retries += 1
-        self.error, self.propagates = None, False
-        self.message = message_of(error)
-        kind = CRASHED if self._is_crash(error) else AWAITING_RETRY if self.delay else RETRYING
+        start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
+        said = "%s failed with exception: %s - Retry %d/%d will start %s"
+        most = max(self._retries, retries.count)
+        self._log(WARNING, said, self.noun, repr_of(error), self._retries, most, start)
+        self.message = self._message_of(error)
+        self.error, self.propagates, self._verdict = None, False, None
+        kind = CRASHED if is_crash(self, error) else AWAITING_RETRY if self.delay else RETRYING
         self._failure = self._enters((kind, self.message), outcome=of_exception(error))
         self._told = kind, self._seq  # told when the attempt begins
         return self._failure
@@ -286,11 +327,52 @@ class Execution:
         return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
 
     def due(self) -> Iterator[Any]:
-        """Tell the hooks of the state just recorded; gives the awaitables of async ones, to be awaited in turn."""
-        assert self.kind is not None  # noqa: S101 - a driver asks after a transition
-        if self._told != (self.kind, self._seq):
+        """Tell the hooks of the state just recorded; gives the awaitables of async ones, to be awaited in turn.
+
+        Before that, what the state means for a transaction.
+        """
+        if self.unit is not None:
+            yield from self._settle(self.unit)
+        if self.kind is not None and self._told != (self.kind, self._seq) and (self.done or self.attempt):
             self._told = self.kind, self._seq
             yield from self._tell(self.kind, self.state())
+
+    # What it means for transactions.
+
+    def transaction(self) -> Transaction:
+        """Its part in the transaction around it, made now if nothing needed one before."""
+        with _making:
+            if self.unit is None:
+                self.unit = Transaction.around_run(enclosing(self._parent))
+            return self.unit
+
+    def _is_replayed(self, *, owed: bool = False, failed: bool = False) -> None:
+        """It has a record: what is only replayed is not told again, but hooks may be owed, its own or its calls'."""
+        self._told = self.kind, self._seq  # type: ignore[assignment]  # a record has a state
+        if owed and self.unit is not None:
+            self.unit.is_of(self.journal, self.as_run(), replayed=True)
+            self.unit.owes(self.definition.options.hooks.on_rollback, self._seq)
+        run = self._parent.flow_run if self._parent is not None else None
+        if failed and any_hooks() and run is not None and run.has_rollbacks():
+            self.transaction()
+
+    def _undoes(self, unit: Transaction, entry: Entry) -> None:
+        """A task's end is about to be recorded."""
+        if self.kind is not None and self.kind.type is StateType.FAILED:
+            unit.is_of(self.journal, self.as_run(), replayed=False)
+            unit.failing(entry)
+
+    def _settle(self, unit: Transaction) -> Iterator[Any]:
+        if self.journal.is_inherited or self.journal.is_closed:
+            return  # a forked child has come back from its parent's body; or a generator is closed with the program
+        if self.done and self.kind is not None:
+            hooks = self.definition.options.hooks
+            unit.is_of(self.journal, self.as_run(), replayed=self.attempt == 0)
+            yield from unit.ended(self.kind, hooks.on_rollback, hooks.on_commit)
+        elif unit.owed is not None:
+            yield from unit.pays()
+            self._seq += 1
+            self._told = self.kind, self._seq  # type: ignore[assignment]  # what owes has a state
 
     def _tell(self, kind: StateKind, state: State[Any]) -> Iterator[Any]:
         for hook in self.definition.options.hooks.for_state(kind):

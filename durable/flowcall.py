@@ -6,18 +6,28 @@ The same contract with its driver as `durable.call.Call`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from logging import ERROR, INFO
 from typing import Any
 
-from durable import views
+from durable import cancelling, views
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
-from durable.errors import FlowRunTimeoutError, NotSerializable, ParameterTypeError, TerminationSignal, UnfinishedRun
+from durable.errors import (
+    FlowRunCancelled,
+    FlowRunTimeoutError,
+    NotSerializable,
+    ParameterTypeError,
+    TerminationSignal,
+    UnfinishedRun,
+)
 from durable.execution import SLOTS
+from durable.forks import original_of
 from durable.interrupts import Interrupts
 from durable.journal import Entry, Journal, Outcome
+from durable.journal.rollbacks import Run
 from durable.keys import digest
-from durable.logs import flow_log, root_log
+from durable.logs import at, flow_log, root_log
 from durable.outcomes import (
     interruption,
     message_of,
@@ -28,16 +38,21 @@ from durable.ownership import RunLock
 from durable.runs import FlowRun, Scope
 from durable.settling import Settling
 from durable.states import (
+    CANCELLED,
+    CANCELLING,
     COMPLETED,
     CRASHED,
     FAILED,
     NOT_READY,
+    TIMED_OUT,
     State,
     StateKind,
     check_transition,
 )
 from durable.upstream import Need, Upstream, awaited, not_ready, resolved, returned
+from durable.verdicts import Verdict, adopted, is_made
 
+_DONE = frozenset({COMPLETED, FAILED, TIMED_OUT, CANCELLED})
 _DIED = "Its process died; found when the run was resumed."
 
 
@@ -52,10 +67,11 @@ class FlowCall(Settling):
         "_is_root",
         "_key",
         "_lock",
+        "_original",
         "_parameters",
         "_parameters_digest",
         "_parent",
-        "_verdict",
+        "_row",
         "gated",
         "journal",
         "needs",
@@ -84,6 +100,7 @@ class FlowCall(Settling):
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
         self._is_root = parent is None or parent.flow_run is None
         self._identity: bytes | None = None
+        self._original: tuple[bytes, bytes] | None = None  # in a forked run: the subflow it stands for
         self._parameters = self._parameters_digest = b""
         needs = definition.needs(args, kwargs)
         self.needs = needs if not wait_for else (*(needs or ()), *wait_for)
@@ -96,7 +113,7 @@ class FlowCall(Settling):
         self._lock: RunLock | None = None
         self._interrupts = Interrupts()
         self._found_dead = False
-        self._verdict: str | None = None
+        self._row = 0
 
     def _identify(self) -> None:
         """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
@@ -109,11 +126,14 @@ class FlowCall(Settling):
             # Bad input, of which only a state is wanted: it has one, and nothing else.
             self.done, self.error = True, error
             self.kind, self.message, self.at = FAILED, message_of(error), clock().now()
+            self._told = FAILED, 0  # there is no run to tell of
             return
         self._parameters = self.definition.parameters(self.args, self.kwargs)
         self._parameters_digest = digest("parameters", self._parameters)
         if parent is not None and not self._is_root and options.idempotency_key is None:
-            self._identity, _ = parent.identify(self.definition.key, self._parameters)
+            self._identity, occurrence = parent.identify(self.definition.key, self._parameters)
+            if parent.has_history:
+                self._original = original_of(parent, self.definition.key, self._parameters, occurrence)
         if not options.record_inputs:
             self._parameters = canonical_digest_abridged(self._parameters)
 
@@ -144,7 +164,6 @@ class FlowCall(Settling):
         assert self.run is not None  # noqa: S101 - replay has settled it
         self.run.open()
         self.attempt += 1
-        self._verdict = None
         return self._begins_again() if self._failure is not None else None
 
     def enter(self) -> None:
@@ -161,18 +180,23 @@ class FlowCall(Settling):
     def settled(self, value: Any) -> Any:
         """What the returned value stands for: values in place of futures and states; a failed one raises its failure.
 
-        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3.
+        A state, or a collection of nothing but states, decides how the run ends, as in Prefect 3. One made by hand is
+        used as it is.
         """
         settled, states = returned(value)
         if not states:
-            return value
-        failed = [state for state in states if not state.is_completed()]
-        alone = len(states) == 1 and isinstance(value, (State, Upstream))
-        if failed:
-            self._verdict = None if alone else f"{len(failed)}/{len(states)} states failed."
-            raise failed[0].result(raise_on_failure=False)
+            return settled
+        alone = isinstance(value, (State, Upstream))
+        if alone and is_made(value):
+            self._verdict = adopted(value)
+        missing = [state for state in states if not state.is_completed()]
+        if missing:
+            failure: BaseException = missing[0].result(raise_on_failure=False)
+            if not alone:
+                self._verdict = _counted(states, missing, failure)
+            raise failure
         if not alone and isinstance(value, (list, tuple, set, frozenset)) and len(states) == len(value):
-            self._verdict = "All states completed."
+            self._verdict = Verdict(COMPLETED, "All states completed.")
         return settled
 
     def leave(self) -> None:
@@ -197,17 +221,24 @@ class FlowCall(Settling):
                 return self._ends(FAILED, message_of(error), of_exception(error))
             # Nobody will ever ask the journal for this run's value, so a finished night's work is not failed for it.
             root_log.warning("the flow's own result is not recorded: %s", error)
-        return self._ends(COMPLETED, self._verdict, outcome)
+        return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
     def close(self) -> None:
         """The call has ended: whoever resumes the run may have it."""
-        if self._lock is not None:
-            self._lock.release()
+        if self._lock is None:
+            return
+        if self.run is not None and self.kind in _DONE and not self.journal.is_inherited:
+            self.run.cancel.withdraw()
+        self._lock.release()
 
     @property
     def run_key(self) -> bytes | None:
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
+
+    def as_run(self) -> Run | None:
+        """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
+        return Run(True, self._row, None) if self._row else None
 
     def due(self) -> Iterator[Any]:
         """Tell the hooks of the state just recorded, and of the crash that was found with it."""
@@ -228,6 +259,9 @@ class FlowCall(Settling):
             run_count=self.attempt,
             parameters=self.definition.parameters_of(self.args, self.kwargs),
             tags=self._tags,
+            flow_version=self.definition.version,
+            scheduled_start_time=as_datetime(self.run.begun),
+            root_flow_run_id=parent.view().root_flow_run_id if parent is not None else self.run.key.hex(),
         )
 
     # How it goes on.
@@ -236,12 +270,9 @@ class FlowCall(Settling):
         """As in `Execution`; a cancellation by SIGTERM is a termination."""
         if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
             return TerminationSignal()
-        return super()._meaning(error)
+        return super()._meaning(cancelling.meant_by(error, self.run))
 
-    def _message_of(self, error: Exception) -> str:
-        return message_of(error) if self._verdict is None else f"{self._verdict} {message_of(error)}"
-
-    def _interruption(self, error: BaseException) -> str:
+    def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
         return interruption(error, self._interrupts.reason)
 
     def _retrying(self) -> None:
@@ -250,12 +281,13 @@ class FlowCall(Settling):
         assert self._failure is not None  # noqa: S101 - and failed
         self.run.mark = self._failure.rowid
         self.run.has_a_past()
-        self._log("Retry %s/%s, after %s", self._retries, self.definition.options.retries.count, self.message)
 
     def _ends(self, kind: StateKind, message: str | None, outcome: Outcome | None = None) -> Entry:
         self.message = message or ""
-        entry = self._enters((kind, message), outcome=outcome)
-        self._log("Finished in state %s", self.state())
+        told = isinstance(self.error, FlowRunCancelled)
+        states = ((CANCELLING, None), (kind, message)) if told else ((kind, message),)
+        entry = self._enters(*states, outcome=outcome)
+        self._log(INFO if kind is COMPLETED else ERROR, "Finished in state %s", self.state())
         return entry
 
     def _enters(self, *states: tuple[StateKind, str | None], outcome: Outcome | None = None) -> Entry:
@@ -269,9 +301,23 @@ class FlowCall(Settling):
         self.at = entry.at
         return entry
 
-    def _log(self, message: str, *args: Any) -> None:
+    def _log(self, level: int, message: str, *args: Any) -> None:
         if self.run is not None:
-            flow_log.info(message, *args, extra={"flow_run": self.run.name, "task_run": None})
+            flow_log.log(level, message, *args, extra=at(self.run))
+
+
+def _counted(states: list[State[Any]], missing: list[State[Any]], failure: BaseException) -> Verdict:
+    """How a run ends by a collection of states, some of which did not complete: in Prefect's words, and the first."""
+    cancelled = [state for state in missing if state.is_cancelled()]
+    unfinished = [state for state in missing if not state.is_final()]
+    if cancelled:
+        kind, those, what = CANCELLED, cancelled, "cancelled"
+    elif len(unfinished) == len(missing):
+        kind, those, what = FAILED, unfinished, "not final"
+    else:
+        kind, those, what = FAILED, missing, "failed"
+    verb = " are " if those is unfinished else " "
+    return Verdict(kind, f"{len(those)}/{len(states)} states{verb}{what}. {message_of(failure)}")
 
 
 def _canceller() -> Any:

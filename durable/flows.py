@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
@@ -13,20 +14,25 @@ from durable.drivers import drive, drive_async
 from durable.errors import ConfigurationError, MissingContextError
 from durable.flowcall import FlowCall
 from durable.journal import open_journal
+from durable.keys import plain_name
 from durable.logs import show_by_default
 from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
 from durable.retries import Delays
 from durable.retries import checked as checked_retries
 from durable.runners import TaskRunner, ThreadPoolTaskRunner
 from durable.runs import current, is_being_started
-from durable.settings import durability, journal_path
+from durable.settings import durability, journal_path, refresh, setting
 from durable.states import State
 from durable.upstream import wait_for_option
 
+__all__ = ["Flow", "flow"]
+
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Flow[P, R] to those who read it
 S = TypeVar("S")
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
 _THREADS = ThreadPoolTaskRunner()  # makes no thread: each flow run has a runner of its own, once it submits something
 
 
@@ -68,9 +74,15 @@ class Flow(Decorated[P, R, FlowDefinition]):
     )
 
     def _define(self, at: str, fn: Callable[P, R], options: dict[str, Any]) -> FlowDefinition:
+        retries, delays = options.get("retries"), options.get("retry_delay_seconds")
+        if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
+            raise ConfigurationError(
+                f"{at}: a flow cannot be a generator function, whose values a resume could not give again. Return a "
+                "list, or yield from a generator task"
+            )
         return FlowDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__).replace("_", "-")),
+            name_option(at, "name", options.get("name"), plain_name(fn).replace("_", "-")),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             flow_options(
@@ -79,7 +91,11 @@ class Flow(Decorated[P, R, FlowDefinition]):
                 resume_within=options.get("resume_within"),
                 idempotency_key=options.get("idempotency_key"),
                 journal=options.get("journal"),
-                retries=checked_retries(at, retries=options.get("retries"), delays=options.get("retry_delay_seconds")),
+                retries=checked_retries(
+                    at,
+                    retries=setting("flow_default_retries") if retries is None else retries,
+                    delays=setting("flow_default_retry_delay_seconds") if delays is None else delays,
+                ),
                 hooks=self._hooks(at, options),
                 timeout_seconds=options.get("timeout_seconds"),
                 validate_parameters=options.get("validate_parameters"),
@@ -93,6 +109,14 @@ class Flow(Decorated[P, R, FlowDefinition]):
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(
+        self: Flow[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
     @overload
     def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[R]: ...
     @overload
@@ -121,6 +145,7 @@ class Flow(Decorated[P, R, FlowDefinition]):
         """
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         needs = wait_for_option(self.definition.where, wait_for) if wait_for is not None else ()
+        refresh()
         show_by_default()
         if self._bound:
             args = self._bound + args
@@ -141,11 +166,11 @@ class Flow(Decorated[P, R, FlowDefinition]):
         call = FlowCall(self.definition, args, kwargs, scope, journal, return_state=return_state, wait_for=needs)
         return drive_async(call) if self.definition.is_async else drive(call)
 
-    def on_cancellation(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_cancellation(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this was cancelled, as the option of the same name does."""
         return self._add_hook("on_cancellation", hook)
 
-    def on_crashed(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+    def on_crashed(self, hook: H) -> H:
         """Decorator: call `hook` when a run of this was cut off, as the option of the same name does."""
         return self._add_hook("on_crashed", hook)
 
@@ -177,6 +202,22 @@ def _runner(where: str, given: Any) -> TaskRunner:
     return runner
 
 
+class FlowDecorator(Protocol):
+    """``@flow(...)``, as a type checker sees it: what a generator function yields is read to its end, to a list."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Iterator[T]], /) -> Flow[P, list[T]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, AsyncIterator[T]], /) -> Flow[P, Coroutine[Any, Any, list[T]]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Flow[P, R]: ...
+    def __call__(self, fn: Any, /) -> Any: ...
+
+
+@overload
+def flow(fn: Callable[P, Iterator[T]], /) -> Flow[P, list[T]]: ...
+@overload
+def flow(fn: Callable[P, AsyncIterator[T]], /) -> Flow[P, Coroutine[Any, Any, list[T]]]: ...
 @overload
 def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
@@ -185,7 +226,7 @@ def flow(
     name: str | None = None,
     description: str | None = None,
     flow_run_name: str | Callable[..., str] | None = None,
-    resume: Resume = "auto",
+    resume: Resume | None = None,
     resume_within: float | timedelta = DEFAULT_RESUME_WITHIN,
     idempotency_key: str | None = None,
     journal: str | os.PathLike[str] | None = None,
@@ -203,27 +244,29 @@ def flow(
     persist_result: bool | None = None,
     task_runner: TaskRunner | type[TaskRunner] | None = None,
     version: str | None = None,
-) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+) -> FlowDecorator: ...
 def flow(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a flow, with or without parentheses. Borrowed from Prefect 3's ``@flow``; the resume is ours.
 
     Args:
-        fn: the function, plain or coroutine.
+        fn: the function, plain or coroutine. Of a generator function, sync or async, a call gives the list of what it
+            yields.
         name: the flow's name; by default the function's, with ``-`` for ``_``. With the function's qualified name it
             identifies the flow.
         description: the function's docstring by default.
         flow_run_name: the name of each run: a template such as ``"etl-{day}"`` for the parameters, or a callable that
             gives a str (given them as ``parameters``, if it has an argument of that name).
         resume: ``"auto"`` continues an unfinished run, ``"never"`` always begins a new one, ``"require"`` refuses to
-            begin one. ``DURABLE_RESUME`` overrides the first two.
+            begin one. ``DURABLE_RESUME`` overrules the first two; the setting ``resume`` is the default (``"auto"``).
         resume_within: how old (seconds or timedelta) the last record of a run may be for it to be continued by itself;
             12 hours by default.
         idempotency_key: the run is this key's: completed, its result is given; unfinished, it is continued; executed
             by a live process, `FlowRunInProgress`.
         journal: path of the journal file, instead of the configured one.
-        retries: how often a failed flow is run again (0 by default): in the same flow run, completed tasks kept, failed
-            ones with fresh retries of their own.
-        retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated.
+        retries: how often a failed flow is run again: in the same flow run, completed tasks kept, failed ones with
+            fresh retries of their own. By default the setting ``flow_default_retries`` (0).
+        retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated. By default the
+            setting ``flow_default_retry_delay_seconds`` (0).
         timeout_seconds: how long an attempt may run; then it fails with `FlowRunTimeoutError`. See `task` for what it
             can end.
         validate_parameters: True (the default) makes the arguments what the annotations say, ``"5"`` an int say, and
@@ -235,7 +278,8 @@ def flow(fn: Any = None, /, **options: Any) -> Any:
         on_failure: hooks, called when it has finally failed.
         on_cancellation: hooks, called when it was cancelled.
         on_crashed: hooks, called when it was interrupted, and when the run of a dead process is taken over.
-        log_prints: True logs what the body and its tasks print; False by default.
+        log_prints: True logs what the body and its tasks print; by default as the flow around it says, else the setting
+            of the same name (False).
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
             read them there; what is short can be guessed.
         persist_result: False keeps the flow's own value out of the journal; a subflow is then run again by a resume,

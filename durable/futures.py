@@ -20,7 +20,10 @@ from durable.upstream import Upstream
 if TYPE_CHECKING:
     from durable.call import Call
 
-R = TypeVar("R")
+__all__ = ["DoneAndNotDone", "Future", "FutureList", "as_completed", "wait"]
+
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Future[R] to those who read it
+T = TypeVar("T")
 
 _ELSEWHERE: Final = object()  # the value is in the journal, and not held here
 
@@ -52,7 +55,8 @@ class Future(Upstream, Generic[R]):
     def __init__(self, call: Call, home: Any) -> None:
         self._call: Call | None = call
         self.home = home
-        self.identity = call.key
+        # In a fork: what it was in the first of the line, so that calls it is an argument of keep their identity too.
+        self.identity = call.key if call.flow_run is None or call.flow_run.fork is None else call.original[1]
         self.name = call.name
         self.handled = False  # somebody asked how it ended
         self.cancelling = False
@@ -267,7 +271,7 @@ class Future(Upstream, Generic[R]):
         return State(state.kind, state.message, state.timestamp, state.run_id, value)
 
 
-class FutureList(list["Future[R]"], Generic[R]):
+class FutureList(list["Future[T]"], Generic[T]):
     """What ``.map`` gives: a list of futures, in the order of the items."""
 
     __durable_plain__ = list  # what it is once values stand in it
@@ -276,7 +280,7 @@ class FutureList(list["Future[R]"], Generic[R]):
         """Wait until all have ended, for `timeout` seconds at most; returns silently either way."""
         wait(self, timeout)
 
-    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:  # noqa: FBT001, FBT002 - Prefect's signature
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[T]:  # noqa: FBT001, FBT002 - Prefect's signature
         """The values, in order. Arguments and errors as in `Future.result`; the timeout is for all together."""
         end = None if timeout is None else time.monotonic() + timeout
         return [
@@ -284,7 +288,7 @@ class FutureList(list["Future[R]"], Generic[R]):
             for future in self
         ]
 
-    def __await__(self) -> Generator[Any, None, list[R]]:
+    def __await__(self) -> Generator[Any, None, list[T]]:
         """Await all: gives the values in order, or raises the first failure in order."""
         for future in self:
             yield from future.settled().__await__()
@@ -311,7 +315,7 @@ def wait(futures: Iterable[Future[Any]], timeout: float | None = None) -> DoneAn
     return DoneAndNotDone(done, set(every) - done)
 
 
-def as_completed(futures: Iterable[Future[R]], timeout: float | None = None) -> Iterator[Future[R]]:
+def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> Iterator[Future[T]]:
     """The futures as they end. Borrowed from Prefect 3.
 
     Args:
@@ -331,13 +335,13 @@ def as_completed(futures: Iterable[Future[R]], timeout: float | None = None) -> 
         raise TimeoutError(f"{len(every) - given} (of {len(every)}) futures unfinished")
 
 
-def _in_turn(futures: list[Future[R]], timeout: float | None) -> Iterator[Future[R]]:
+def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future[T]]:
     """The futures in the order they end, until all have or the time is up."""
     if timeout is not None and timeout < 0:
         raise ConfigurationError(f"timeout={timeout!r}: expected seconds, 0 or more")
     from queue import Empty, SimpleQueue  # `import durable` does without
 
-    ended: SimpleQueue[Future[R]] = SimpleQueue()
+    ended: SimpleQueue[Future[T]] = SimpleQueue()
     for future in futures:
         if not future.done():
             future.home.check_may_block(future)

@@ -18,6 +18,8 @@ Rules:
 4. A value that cannot be recorded is handed over all the same, with one warning: a resume that reaches it starts the
    generator again. With persist_result=False none is recorded, and what is skipped is counted, not compared.
 5. The body's time is what its timeout counts, not its consumer's.
+6. What a generator yielded before it was rolled back is void, and a number is never given twice. So from then on it
+   records no values, and each resume executes it again.
 """
 
 from __future__ import annotations
@@ -54,6 +56,7 @@ class GeneratorCall(Call):
         "_answers",
         "_at",
         "_end",
+        "_is_void",
         "_live",
         "_on_record",
         "_origin",
@@ -76,6 +79,7 @@ class GeneratorCall(Call):
         self._origin: int | None = None  # the task run whose values are on record
         self._window: deque[Yielded] = deque()
         self._end: Known | None = None
+        self._is_void = False  # what is on record was undone
         self._live = False
         self._spent = 0.0
         self._told_unkept = False
@@ -89,6 +93,10 @@ class GeneratorCall(Call):
             self._origin = self._record.id
         if self._origin is not None:
             self._on_record = self.journal.count_yields(self._origin)
+        if self._record is not None and self.journal.was_rolled_back(self._record.id):
+            self._is_void, self._on_record = True, 0
+            self._end = self.error = None
+            self._reason = reasons.ROLLED_BACK
         return entry
 
     def serve(self) -> bool:
@@ -129,7 +137,7 @@ class GeneratorCall(Call):
         if not self.deliver:
             return None
         self._hand_over(value)
-        if self._at <= self._on_record or not self.definition.options.persist_result:
+        if self._at <= self._on_record or self._is_void or not self.definition.options.persist_result:
             return None
         assert self.row is not None  # noqa: S101 - its body has been entered
         self._on_record = self._at

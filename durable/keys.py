@@ -4,7 +4,9 @@ Rules:
 
 1. A key is xxh3_128 over unambiguous bytes that start with a version, so a changed rule can never meet an old key.
 2. `__main__` is the script's stem (see `durable.names`), so the way a script is started does not matter.
-3. An identity says where a call was made, of what, with which arguments, and how many equal calls came before it. It is
+3. A partial, a bound method and a callable object are functions that were given arguments already, and those count like
+   any others: ``task(partial(f, 1))`` and ``task(partial(f, 2))`` are calls of one task with other arguments.
+4. An identity says where a call was made, of what, with which arguments, and how many equal calls came before it. It is
    the same in every process and Python, whatever the hash seed; golden vectors hold it.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, FunctionType, MethodDescriptorType, MethodType
 from typing import Any, Final
 
 from msgspec import msgpack
@@ -33,10 +36,53 @@ def digest(*parts: Any) -> bytes:
 
 def function_name(function: Any) -> str:
     """``module:qualname`` of a function, or of the class of a callable object, as recorded."""
+    function = without_partial(function)
+    named = function if hasattr(function, "__qualname__") else type(function)
+    module = getattr(named, "__module__", None) or getattr(getattr(named, "__objclass__", None), "__module__", None)
+    return f"{recorded_module(module)}:{named.__qualname__}"
+
+
+def plain_name(function: Any) -> str:
+    """What a function is called in its own module; a callable object, as its class."""
+    function = without_partial(function)
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def without_partial(function: Any) -> Any:
+    """What a partial is a partial of."""
     while isinstance(function, functools.partial):
         function = function.func
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{recorded_module(named.__module__)}:{named.__qualname__}"
+    return function
+
+
+def unbound(function: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A callable as a function and the positional arguments it was given already: rule 3.
+
+    Keywords of a partial stay with it: in its signature they are defaults, and count as those do.
+    """
+    args: tuple[Any, ...] = ()
+    keywords: dict[str, Any] = {}
+    while True:
+        if isinstance(function, functools.partial):
+            args, keywords = function.args + args, {**function.keywords, **keywords}
+            function = function.func
+        elif isinstance(function, MethodType):
+            args, function = (function.__self__, *args), function.__func__
+        elif (method := _method_of(function)) is not None:
+            args, function = (getattr(function, "__self__", function), *args), method
+        else:
+            return (functools.partial(function, **keywords) if keywords else function), args
+
+
+def _method_of(function: Any) -> Any:
+    """The function behind a callable object, or behind a method of a builtin type; None if it is neither."""
+    if isinstance(function, BuiltinFunctionType):
+        method = inspect.getattr_static(type(function.__self__), function.__name__, None)
+        return method if isinstance(method, MethodDescriptorType) else None
+    if isinstance(function, type) or hasattr(function, "__qualname__"):
+        return None
+    method = inspect.getattr_static(type(function), "__call__", None)
+    return method if isinstance(method, FunctionType) else None
 
 
 def task_key(name: str, function: str, tags: frozenset[str]) -> bytes:
@@ -51,8 +97,12 @@ def flow_key(name: str, function: str) -> bytes:
 
 def where(function: Any) -> str:
     """A function with its file and line, for messages: ``load (job.py:12)``."""
+    function = without_partial(function)
     code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     name = getattr(function, "__qualname__", None) or repr(function)
+    if code is None and callable(function) and (method := _method_of(function)) is not None:
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        code = getattr(method, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else str(name)
 
 

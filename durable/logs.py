@@ -1,7 +1,9 @@
 """Logging, through the standard library's ``logging`` under the name ``durable``.
 
-Records of ``durable.flow_runs`` and ``durable.task_runs`` carry the attributes ``flow_run`` and ``task_run`` (names, or
-None). A program that configures logging gets them where it wants them; one that does not sees them on stderr.
+Records say where they were logged: each has the attributes ``flow_run``, ``flow_run_id``, ``flow_name``, ``task_run``,
+``task_run_id`` and ``task_name`` (str, or None outside). ``durable.engine`` tells what begins outside of any run,
+``durable.flow_runs`` and ``durable.task_runs`` what occurs in one. A program that configures logging gets the records
+where it wants them; one that does not sees them on stderr. The lines are Prefect 3's.
 """
 
 from __future__ import annotations
@@ -9,38 +11,50 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from typing import Any, Final
 
-from durable.errors import ConfigurationError
-from durable.settings import log_level
+from durable.settings import setting
 
 root_log = logging.getLogger("durable")
+engine_log = logging.getLogger("durable.engine")
 flow_log = logging.getLogger("durable.flow_runs")
 task_log = logging.getLogger("durable.task_runs")
 
 _DEFAULT_FORMAT = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(origin)s - %(message)s"
 
 
-class _Names(logging.Filter):
-    """Gives every record of ours the attributes ``flow_run`` and ``task_run``, from where it was logged."""
+_SCOPE: Final = "durable_scope"
+
+
+class _Places(logging.Filter):
+    """Gives every record of ours its attributes, from where it was logged or from what `at` said."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.current: Callable[[], tuple[str | None, str | None]] = lambda: (None, None)
+        self.place: Callable[[Any], dict[str, str | None]] = lambda scope: {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not hasattr(record, "flow_run"):
-            record.flow_run, record.task_run = self.current()
+        # It is kept no longer than this: a record may outlive its run.
+        record.__dict__.update(self.place(record.__dict__.pop(_SCOPE, None)))
         return True
 
 
-_names = _Names()
-for _log in (root_log, flow_log, task_log):
-    _log.addFilter(_names)
+_places = _Places()
+for _log in (root_log, engine_log, flow_log, task_log):
+    _log.addFilter(_places)
 
 
-def name_records_by(current: Callable[[], tuple[str | None, str | None]]) -> None:
-    """Set what names the flow run and the task run a record is logged in. `durable.runs` knows, from a higher layer."""
-    _names.current = current
+def place_records_by(place: Callable[[Any], dict[str, str | None]]) -> None:
+    """Set what gives the attributes of a record logged in a scope; asked with None, in the current one.
+
+    `durable.runs` knows, from a higher layer.
+    """
+    _places.place = place
+
+
+def at(scope: Any) -> dict[str, Any]:
+    """The ``extra`` of a record that is about a scope other than the current one."""
+    return {_SCOPE: scope}
 
 
 class _DefaultHandler(logging.StreamHandler):  # type: ignore[type-arg]  # generic at type-check time only
@@ -55,6 +69,8 @@ class _DefaultHandler(logging.StreamHandler):  # type: ignore[type-arg]  # gener
 
 
 def _origin(record: logging.LogRecord) -> str:
+    if record.name == engine_log.name:
+        return record.name
     task_run = getattr(record, "task_run", None)
     flow_run = getattr(record, "flow_run", None)
     if task_run:
@@ -68,11 +84,7 @@ def show_by_default() -> None:
     """
     if root_log.handlers or logging.getLogger().handlers or root_log.level != logging.NOTSET:
         return
-    level = log_level()
-    try:
-        root_log.setLevel(level)
-    except ValueError:
-        raise ConfigurationError(f"DURABLE_LOGGING_LEVEL={level!r}: expected a level such as INFO or WARNING") from None
+    root_log.setLevel(setting("logging_level"))
     handler = _DefaultHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_DEFAULT_FORMAT, datefmt="%H:%M:%S"))
     root_log.addHandler(handler)

@@ -30,10 +30,12 @@ class Hooks:
     on_failure: tuple[Callable[..., Any], ...] = ()
     on_cancellation: tuple[Callable[..., Any], ...] = ()
     on_crashed: tuple[Callable[..., Any], ...] = ()
+    on_rollback: tuple[Callable[..., Any], ...] = ()  # these two are called with the transaction
+    on_commit: tuple[Callable[..., Any], ...] = ()
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether there is one that is told of states."""
         return bool(self.on_running or self.on_completion or self.on_failure or self.on_cancellation or self.on_crashed)
 
     def for_state(self, kind: StateKind) -> tuple[Callable[..., Any], ...]:
@@ -76,7 +78,7 @@ class TaskOptions:
     timeout: float | None = None
     hooks: Hooks = NO_HOOKS
     cache_expiration: float | None = None
-    refresh_cache: bool = False
+    refresh_cache: bool | None = None
     run_name: Maker | None = None
     log_prints: bool | None = None
     record_inputs: bool = True
@@ -117,7 +119,7 @@ def task_options(
         cache_result_in_memory=_flag(where, "cache_result_in_memory", cache_result_in_memory, default=True),
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
-        refresh_cache=_flag(where, "refresh_cache", refresh_cache, default=False),
+        refresh_cache=_optional_flag(where, "refresh_cache", refresh_cache),
         run_name=runnames.checked(where, "task_run_name", task_run_name),
         log_prints=_optional_flag(where, "log_prints", log_prints),
         record_inputs=_flag(where, "record_inputs", record_inputs, default=True),
@@ -128,7 +130,7 @@ def task_options(
 class FlowOptions:
     """A flow's checked options. Field names are the arguments of ``@flow``; see there."""
 
-    resume: Resume = "auto"
+    resume: Resume | None = None
     resume_within: float = DEFAULT_RESUME_WITHIN
     idempotency_key: str | None = None
     journal: str | None = None
@@ -172,7 +174,7 @@ def flow_options(
     if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
         raise ConfigurationError(f"{where}: idempotency_key={idempotency_key!r}: expected a non-empty str")
     return FlowOptions(
-        resume=_choice(where, "resume", resume, ("auto", "never", "require")),
+        resume=None if resume is None else _choice(where, "resume", resume, ("auto", "never", "require")),
         resume_within=float(resume_within),
         idempotency_key=idempotency_key,
         journal=path_option(where, "journal", journal),

@@ -7,12 +7,13 @@ from types import TracebackType
 from typing import Any, Final
 
 from durable.codec import decode, decode_exception, dump, encode, encode_exception
-from durable.errors import CorruptPayload, DurableError, NotSerializable, RunFailed
+from durable.errors import CorruptPayload, DurableError, FlowRunCancelled, NotSerializable, RunFailed
 from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
 from durable.options import Serializer
-from durable.states import FAILED, TIMED_OUT, StateKind
+from durable.states import CANCELLED, CRASHED, FAILED, TIMED_OUT, StateKind
 
 MAX_PAYLOAD: Final = 900_000_000  # bytes; SQLite's own limit for a value is 1 000 000 000
+CANCELLED_MESSAGE: Final = "Cancelled with `durable cancel`."
 _MESSAGE: Final = 200
 _ENGINE: Final = __file__.rpartition("outcomes.py")[0]
 
@@ -72,6 +73,15 @@ def message_of(error: BaseException) -> str:
     return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
 
 
+def repr_of(error: BaseException) -> str:
+    """An exception in a line of a log: ``ValueError('boom')``."""
+    try:
+        text = repr(error).replace("\n", " ")
+    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything
+        text = type(error).__name__
+    return text if len(text) <= _MESSAGE else text[: _MESSAGE - 1] + "…"
+
+
 def is_ours(error: BaseException) -> bool:
     """Whether it is durable's own: no reason to run a task again. A run that failed or a timeout is the user's."""
     return isinstance(error, DurableError) and not isinstance(error, (RunFailed, TimeoutError))
@@ -82,8 +92,20 @@ def failed_kind(error: BaseException) -> StateKind:
     return TIMED_OUT if isinstance(error, TimeoutError) else FAILED
 
 
-def interruption(error: BaseException, reason: str | None = None) -> str:
-    """Why a run was cut off, in Prefect's words. `reason` is the signal that arrived, if one did."""
+def interruption(error: BaseException, reason: str | None = None, *, called_off: bool = False) -> tuple[StateKind, str]:
+    """What a run that was cut off ends in, and why, in Prefect's words.
+
+    Args:
+        error: what cut it off.
+        reason: the signal that arrived, if one did.
+        called_off: somebody cancelled this very run.
+    """
+    if isinstance(error, FlowRunCancelled):
+        return CANCELLED, CANCELLED_MESSAGE
+    return CANCELLED if called_off else CRASHED, _why(error, reason)
+
+
+def _why(error: BaseException, reason: str | None) -> str:
     name = type(error).__name__
     if reason == "termination" or name == "TerminationSignal":
         return "Execution was aborted by a termination signal."

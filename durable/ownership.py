@@ -1,5 +1,7 @@
 """Locks beside a journal, and with them who executes a flow run: ``runs.db-locks/<run id>.lock``.
 
+A request to cancel a run lies beside its lock: ``<run id>.cancel``.
+
 Rules:
 
 1. The kernel frees the lock at any death of its owner, so a take-over never waits and never guesses from pids.
@@ -88,12 +90,57 @@ class RunLock(SidecarLock):
         super().__init__(journal, run.hex())
 
 
+class Cancellation:
+    """A request to cancel a live flow run: a file beside its lock, looked for by the owner at each task boundary."""
+
+    __slots__ = ("_path", "noticed")
+
+    def __init__(self, journal: Path, run: bytes) -> None:
+        self._path = os.fspath(_lock_path(journal, run.hex()).with_suffix(".cancel"))
+        self.noticed = False
+
+    def asked(self) -> bool:
+        """Whether there is a request."""
+        if self.noticed:
+            return True
+        self.noticed = os.access(self._path, os.F_OK)  # under a microsecond, and no exception as from stat
+        return self.noticed
+
+    def ask(self) -> bool:
+        """Leave a request. False: there is no folder of locks, so no live owner either."""
+        try:
+            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            journal = Path(self._path).parent
+            raise JournalNotWritable(
+                str(journal), f"no request can be left there: {error.strerror or error}"
+            ) from error
+        return True
+
+    def withdraw(self) -> None:
+        """Remove the request, if there is one: it has been followed, or the run is to go on after all."""
+        with suppress(OSError):
+            Path(self._path).unlink()
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ours.clear)
 
 
 def _lock_path(journal: Path, name: str) -> Path:
     return journal.with_name(journal.name + "-locks") / f"{name}.lock"
+
+
+def live_runs(journal: Path) -> list[str]:
+    """Ids of the flow runs that other live processes execute; those of which it cannot be told count, too."""
+    names = (path.stem for path in _lock_path(journal, "x").parent.glob("*.lock") if path not in _ours)
+    return [name for name in names if _is_id(name) and is_held(journal, bytes.fromhex(name)) is not False]
+
+
+def _is_id(name: str) -> bool:
+    return len(name) == 32 and set(name) <= set("0123456789abcdef")
 
 
 def is_held(journal: Path, run: bytes) -> bool | None:

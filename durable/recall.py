@@ -3,10 +3,11 @@
 The rules are contract 3, 5, 6 and 7 of the design; each has its place here and nowhere else:
 
 1. A completed task run gives its value, unless its policy never reuses or asks for more that does not agree, or the
-   value was not kept, or it was rolled back.
+   value was not kept, or it was rolled back: then it runs as if never called, with all its retries.
 2. A failed one raises again if its failure is history: recorded after the scope's mark. Otherwise it runs again.
 3. One that was cut off runs again, unless it is marked ``on_interrupt="fail"``.
-4. A memo is asked for by its cache key only where the call has no record of its own.
+4. A memo is asked for by its cache key only where the call has no record of its own, and where neither the task nor a
+   setting says not to. The result is recorded under the key all the same.
 5. Whatever runs although something was there says why (`durable.reasons`).
 """
 
@@ -17,15 +18,17 @@ from typing import Any, NamedTuple
 
 from durable import reasons
 from durable.clock import as_datetime, clock
+from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
+from durable.forks import reusable_task
 from durable.journal import Journal, Outcome, TaskRecord
+from durable.journal.rollbacks import Run, standing
 from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
-from durable.settings import interrupted_may_run
-from durable.states import AWAITING_RETRY, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
-from durable.views import TaskRunContext
+from durable.settings import interrupted_may_run, setting
+from durable.states import AWAITING_RETRY, CACHED, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
 
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
@@ -42,6 +45,7 @@ class Known(NamedTuple):
         retries: failed attempts on record that count against the call's retries.
         mark: the newest of them, or the scope's: what failed in the body before it has a new chance.
         reason: why the body runs although something was there; None if nothing was.
+        owed: it was rolled back, and its hooks have not all run.
     """
 
     record: TaskRecord | None = None
@@ -53,6 +57,7 @@ class Known(NamedTuple):
     retries: int = 0
     mark: int = 0
     reason: str | None = None
+    owed: bool = False
 
 
 class Asked(NamedTuple):
@@ -65,6 +70,7 @@ class Asked(NamedTuple):
         inputs: its canonical arguments.
         unhashable: those that count by their type only.
         context: gives what a cache_key_fn is handed.
+        original: in a forked run, its identity in the run that was forked.
     """
 
     definition: TaskDefinition
@@ -73,6 +79,7 @@ class Asked(NamedTuple):
     inputs: bytes
     unhashable: tuple[str, ...]
     context: Callable[[], TaskRunContext]
+    original: bytes | None = None
 
 
 def recall(asked: Asked, cache_key: bytes | None) -> Known:
@@ -90,6 +97,8 @@ def recall(asked: Asked, cache_key: bytes | None) -> Known:
     record = scope.recorded(asked.key) if scope.has_history else None
     if record is not None:
         return _own(asked, record, cache_key)
+    if asked.original is not None and (reused := _reused(asked, asked.original, cache_key)) is not None:
+        return reused
     if policy.is_memo:
         return _memo(asked, cache_key)
     return Known(reason=_changed(asked) if scope.has_history else None)
@@ -106,8 +115,11 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     kind = record.state
     reason: str | None = None
     if kind is ROLLED_BACK:
-        reason = reasons.ROLLED_BACK
-    elif kind.type is StateType.COMPLETED:
+        stands = standing(journal, Run(False, record.id, None))
+        fresh = record._replace(seq=stands.seq)  # what was owed may have been paid since the record was read ahead
+        mark = max(scope.mark, stands.result_id or 0)
+        return Known(fresh, mark=mark, reason=reasons.ROLLED_BACK, owed=stands.owed)
+    if kind.type is StateType.COMPLETED:
         if not definition.policy.reuses:
             reason = reasons.NEVER_REUSED
         elif record.result_id is None:
@@ -115,7 +127,8 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
         else:
             outcome = journal.outcome(record.result_id)
             if not definition.policy.extras or outcome.cache_key == cache_key:
-                return Known(record, True, _value(asked, record, outcome), origin=outcome.task_run)
+                origin = outcome.task_run or _original_row(asked, record)
+                return Known(record, True, _value(asked, record, outcome), origin=origin)
             reason = _disagrees(asked, record)
     elif kind.type is StateType.FAILED:
         assert record.result_id is not None  # noqa: S101 - invariant I4 of the journal
@@ -169,13 +182,38 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
         raise UnresolvedClass(error.module, error.qualname, reason) from None
 
 
+def _reused(asked: Asked, original: bytes, cache_key: bytes | None) -> Known | None:
+    """What the call that this one stands for came to, in the run that was forked (see `durable.forks`)."""
+    policy, record = asked.definition.policy, reusable_task(asked.scope, original)
+    if record is None or record.result_id is None or not policy.reuses:
+        return None
+    outcome = asked.scope.journal.outcome(record.result_id)
+    if policy.extras and outcome.cache_key != cache_key:
+        return None
+    row = outcome.task_run or record.id
+    if asked.definition.is_generator and row == record.id and record.state is CACHED:
+        return None  # whose values they were is not known
+    return Known(ended=True, value=_value(asked, record, outcome), cached=record.result_id, origin=row)
+
+
+def _original_row(asked: Asked, record: TaskRecord) -> int | None:
+    """The row of the task run whose result was reused in a forked run."""
+    if record.state is not CACHED or asked.original is None:
+        return None
+    original = asked.scope.journal.find_task_run(asked.original)
+    return None if original is None else original.id
+
+
 def _memo(asked: Asked, cache_key: bytes | None) -> Known:
     definition, journal = asked.definition, asked.scope.journal
     if asked.unhashable and definition.policy.needs_inputs:
         return Known(reason=reasons.unhashable(asked.unhashable))
     if cache_key is None:
         return Known(reason=reasons.NO_KEY if definition.policy.key_fn is not None else None)
-    if definition.options.refresh_cache:
+    if setting("task_disable_caching"):
+        return Known(reason=reasons.DISABLED)
+    refresh = definition.options.refresh_cache
+    if setting("task_refresh_cache") if refresh is None else refresh:
         return Known(reason=reasons.REFRESHED)
     found = journal.find_cached(cache_key)
     # The arguments are compared whole: a digest alone could meet another's.
@@ -215,7 +253,7 @@ def cache_key(asked: Asked, source: bytes | None = None) -> bytes | None:
     if asked.unhashable and policy.is_memo and policy.needs_inputs:
         return None
     return policy.key(
-        definition.key,
+        definition.memo_key if policy.is_memo and policy.key_fn is None else definition.key,
         asked.inputs,
         source or (definition.source.digest if policy.needs_source else None),
         run.key if run is not None else None,

@@ -22,9 +22,11 @@ from durable.errors import FlowRunInProgress, NothingToResume
 from durable.journal import FlowRecord, Journal
 from durable.logs import root_log
 from durable.options import FlowOptions
-from durable.ownership import RunLock
+from durable.ownership import Cancellation, RunLock
 from durable.phrases import duration, moment
-from durable.settings import resume_override
+from durable.settings import resume_default, resume_override
+from durable.spoken import digits_of
+from durable.states import CANCELLED, ROLLED_BACK
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,9 @@ def choose(request: Request) -> Choice:
         chosen = _by_override(request, override)
         if chosen is not None:
             return chosen
-    resume = (
-        override if override in ("auto", "never") and request.options.resume != "require" else request.options.resume
-    )
+    resume = request.options.resume or resume_default()
+    if override in ("auto", "never") and resume != "require":
+        resume = override
     return Choice() if resume == "never" else _unfinished(request, required=resume == "require")
 
 
@@ -81,6 +83,12 @@ def _by_idempotency_key(request: Request, key: str) -> Choice:
     record = request.journal.flow_run_by_idempotency_key(request.row, key)
     if record is None:
         return Choice()
+    override = resume_override()
+    if record.state is CANCELLED and not (override and record.key.hex().startswith(override)):
+        raise NothingToResume(
+            f"{request.flow.where}: the run of idempotency key {key!r} was cancelled. To continue it after all: "
+            f"DURABLE_RESUME={record.key.hex()[:7]}"
+        )
     if record.parameters != request.parameters:
         root_log.warning(
             "flow %s: idempotency key %r is that of run %s, whose parameters were others; it is that run all the same",
@@ -93,13 +101,13 @@ def _by_idempotency_key(request: Request, key: str) -> Choice:
 
 def _named(request: Request, record: FlowRecord) -> Choice:
     """Continue exactly this run, or give its result."""
-    if record.state.type == "COMPLETED":
+    if _has_completed(record):
         return Choice(record)
     lock = RunLock(request.journal.path, record.key)
     if not lock.acquire():
         raise FlowRunInProgress(request.flow.name, record.key.hex(), owner_of(record))
     record = _refreshed(request, record)
-    if record.state.type == "COMPLETED":
+    if _has_completed(record):
         lock.release()
         return Choice(record)
     return Choice(record, lock)
@@ -107,9 +115,10 @@ def _named(request: Request, record: FlowRecord) -> Choice:
 
 def _by_override(request: Request, prefix: str) -> Choice | None:
     """The run that DURABLE_RESUME names, if it is one of this call; None if it is another call's."""
-    rows = request.journal.choose_flow_run(prefix) if _HEX.fullmatch(prefix) else []
+    digits = digits_of(prefix) or prefix
+    rows = request.journal.choose_flow_run(digits) if _HEX.fullmatch(digits) else []
     if len(rows) != 1:
-        found = "no flow run has that id" if not rows else "several flow runs have ids that begin so; give more digits"
+        found = "no flow run has that id" if not rows else "several flow runs have such ids; give more digits"
         raise NothingToResume(f"DURABLE_RESUME={prefix}: {found}. See `durable inspect {request.journal.path}`")
     flow, parameters, key = rows[0]
     if flow != request.row:
@@ -120,8 +129,9 @@ def _by_override(request: Request, prefix: str) -> Choice | None:
         )
         return None
     _overrides_used.add(prefix)
+    Cancellation(request.journal.path, key).withdraw()  # one that its owner did not live to follow
     record = request.journal.find_flow_run(key)
-    if record is None or record.state.type == "COMPLETED":
+    if record is None or _has_completed(record):
         raise NothingToResume(
             f"DURABLE_RESUME={prefix}: that run of {request.flow.name} has completed; nothing is left to do"
         )
@@ -139,7 +149,7 @@ def _unfinished(request: Request, *, required: bool) -> Choice:
         if not lock.acquire():
             continue
         fresh = _refreshed(request, record)
-        if fresh.state.type in ("COMPLETED", "CANCELLED"):
+        if _has_completed(fresh) or fresh.state.type == "CANCELLED":
             lock.release()
             continue
         return Choice(fresh, lock)
@@ -159,6 +169,11 @@ def _unfinished(request: Request, *, required: bool) -> Choice:
             too_old.key.hex()[:7],
         )
     return Choice()
+
+
+def _has_completed(record: FlowRecord) -> bool:
+    """Whether nothing is left to do. A run that was rolled back with the transaction around it begins again."""
+    return record.state.type == "COMPLETED" and record.state is not ROLLED_BACK
 
 
 def _refreshed(request: Request, record: FlowRecord) -> FlowRecord:

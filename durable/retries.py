@@ -83,7 +83,7 @@ def _delays(where: str, value: Any, retries: int) -> tuple[float, ...]:
         raise ConfigurationError(
             f"{where}: retry_delay_seconds has {len(delays)} values; at most {MAX_DELAYS} can be meant"
         )
-    return tuple(float(delay) for delay in delays)
+    return tuple(float(delay) for delay in delays) if any(delays) else ()
 
 
 def is_number(value: Any) -> bool:

@@ -17,22 +17,63 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from durable.journal import Journal, TaskRecord
-from durable.logs import name_records_by
+from durable.logs import at, engine_log, flow_log, place_records_by, task_log
+from durable.ownership import Cancellation
+from durable.settings import setting
+from durable.spoken import spoken
 
 _WINDOW: Final = 500  # records read ahead at a time
 _making: Final = threading.Lock()
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
-class Scope:
-    """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`."""
+class Fork(NamedTuple):
+    """Where a forked run parts from its original.
 
-    __slots__ = ("_counts", "_lock", "_seen", "flow_run", "has_history", "journal", "key", "log_prints", "mark", "row")
+    Attributes:
+        before: the first task run that is not reused, by row.
+        began: when that one began.
+        around: the task runs it was called in, at any depth: not reused either.
+    """
+
+    before: int
+    began: int
+    around: frozenset[int]
+
+
+def identity(scope: bytes, callee: bytes, inputs: bytes, occurrence: int) -> bytes:
+    """The identity (16 bytes) of a call: where it was made, of what, with which arguments, the how many-th."""
+    base = xxh3_128_digest(scope + callee + inputs)
+    return base if occurrence == 1 else xxh3_128_digest(base + occurrence.to_bytes(8, "little"))
+
+
+class Scope:
+    """A place where calls are made. Its identity is `key`; what is called in it is recorded in `journal`.
+
+    In a forked run it has an `original`, too: the identity of the same scope in the run it is a fork of, and in the
+    first of a line of forks (`durable.forks`).
+    """
+
+    is_task_run: ClassVar[bool] = False
+
+    __slots__ = (
+        "_counts",
+        "_lock",
+        "_seen",
+        "flow_run",
+        "has_history",
+        "journal",
+        "key",
+        "log_prints",
+        "mark",
+        "original",
+        "row",
+    )
 
     is_away: ClassVar[bool] = False  # the body executes in a worker process, where there is no journal
 
@@ -44,6 +85,7 @@ class Scope:
         self.mark = 0
         self.has_history = False
         self.log_prints = False  # whether what its body prints is logged
+        self.original: tuple[bytes, bytes]  # set in forked runs only
         self._seen: set[int]
         self._counts: dict[int, int]
         self._lock: threading.Lock | None = None  # made with the two, at the first call made here: most make none
@@ -53,12 +95,21 @@ class Scope:
         """How people call it."""
         return self.key.hex()[:7]
 
+    @property
+    def callee(self) -> str | None:
+        """The name of the task whose body it is."""
+        return None
+
     def view(self) -> Any:
         """The run, as users are told of it."""
         raise NotImplementedError
 
     def plainly(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a task's function where nothing can be recorded (`is_away`)."""
+        raise NotImplementedError
+
+    def context(self) -> Any:
+        """The task run, to its own body."""
         raise NotImplementedError
 
     def open(self) -> None:
@@ -97,10 +148,15 @@ class FlowRun(Scope):
 
     Attributes:
         id: its row.
+        begun: when it first began, in microseconds since the epoch.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
+        fork: of a forked run, where it parts from its original.
+        cancel: whether somebody asked for it to be cancelled; a subflow shares its caller's.
+        called_in: the scope it was called in.
+        flow: the flow, as the user has it.
         runner: executes the task runs submitted in it; None until there are any.
         make_runner: makes it.
     """
@@ -108,10 +164,16 @@ class FlowRun(Scope):
     __slots__ = (
         "_last",
         "_limit",
+        "_undone",
         "_window",
         "_window_lock",
+        "begun",
+        "called_in",
+        "cancel",
         "describe",
+        "flow",
         "flow_name",
+        "fork",
         "id",
         "make_runner",
         "own_name",
@@ -119,10 +181,19 @@ class FlowRun(Scope):
         "runner",
     )
 
-    def __init__(self, journal: Journal, key: bytes, row: int, flow_name: str, parameters: bytes) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        key: bytes,
+        row: int,
+        flow_name: str,
+        parameters: bytes,
+        cancel: Cancellation | None = None,
+    ) -> None:
         super().__init__(key, None, journal)
         self.flow_run = self
         self.id = row
+        self.begun = 0
         self.flow_name = flow_name
         self.parameters = parameters
         self._window: dict[bytes, TaskRecord] = {}
@@ -131,13 +202,18 @@ class FlowRun(Scope):
         self._limit = 0
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
+        self.fork: Fork | None = None
+        self.cancel = cancel or Cancellation(journal.path, key)
+        self.called_in: Scope | None = None
+        self._undone: bool | None = None
+        self.flow: Any = None
         self.runner: Any = None
         self.make_runner: Callable[[], Any] = lambda: None
 
     @property
     def name(self) -> str:
-        """How people call it: its own name, or the flow's name and the short id."""
-        return self.own_name or f"{self.flow_name} {self.key.hex()[:7]}"
+        """How people call it: its own name, or the two words its id stands for."""
+        return self.own_name or spoken(self.key)
 
     def view(self) -> Any:
         """The flow run, as users are told of it."""
@@ -157,6 +233,12 @@ class FlowRun(Scope):
         self._last = 0
         # What this execution adds is not read ahead: it would be stale when asked for.
         self._limit = self.journal.newest_task_run(self.id)
+
+    def has_rollbacks(self) -> bool:
+        """Whether any task run was rolled back in it before; asked of the journal once."""
+        if self._undone is None:
+            self._undone = self.journal.has_rollbacks(self.id)
+        return self._undone
 
     def recorded(self, key: bytes) -> TaskRecord | None:
         """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly
@@ -184,7 +266,37 @@ class FlowRun(Scope):
 
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
-    return Scope(os.urandom(16), None, journal)
+    scope = Scope(os.urandom(16), None, journal)
+    scope.log_prints = setting("log_prints")
+    return scope
+
+
+def tell_flow_start(run: FlowRun, made_in: Scope | None) -> None:
+    """Log, where a flow was called, that a run of it begins: in another flow run, it is a subflow's."""
+    if made_in is None or made_in.flow_run is None:
+        engine_log.info("Created flow run %r for flow %r", run.name, run.flow_name, extra=at(run))
+    else:
+        log = flow_log if made_in is made_in.flow_run else task_log
+        log.info("Created subflow run %r for flow %r", run.name, run.flow_name, extra=at(made_in))
+
+
+def tell_start(run: Scope, made_in: Scope, *, created: bool, submitted: bool | None) -> None:
+    """Log, where a task was called, that a run of it begins.
+
+    Args:
+        run: the task run.
+        made_in: the scope of the call.
+        created: it begins for the first time.
+        submitted: a worker executes it; None if nothing does, for it ends at once.
+    """
+    told_by, log = made_in, flow_log if made_in is made_in.flow_run else task_log
+    if made_in.callee is None and made_in is not made_in.flow_run:
+        told_by, log = run, engine_log
+    if created:
+        log.debug("Created task run %r for task %r", run.name, run.callee, extra=at(told_by))
+    if submitted is not None:
+        line = "Submitted task run %r for execution." if submitted else "Executing %r immediately..."
+        log.debug(line, run.name, extra=at(told_by))
 
 
 def is_being_started() -> bool:
@@ -199,15 +311,27 @@ current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
 
-def _current_names() -> tuple[str | None, str | None]:
-    scope = current.get()
-    if scope is None:
-        return None, None
-    run = scope.flow_run
-    return run.name if run is not None else None, scope.name if scope is not run else None
+def handed(values: dict[str, Any]) -> list[tuple[bytes, str]]:
+    """The generators whose last value is among these arguments: task run ids, each with the argument."""
+    live = yielding.get() or {}
+    return [(run, name) for run, value in live.items() for name, given in values.items() if given is value]
 
 
-name_records_by(_current_names)
+def _place(scope: Scope | None) -> dict[str, str | None]:
+    scope = scope or current.get()
+    run = scope.flow_run if scope is not None else None
+    task_run = scope if scope is not None and scope.is_task_run else None
+    return {
+        "flow_run": run.name if run is not None else None,
+        "flow_run_id": run.key.hex() if run is not None else None,
+        "flow_name": run.flow_name if run is not None else None,
+        "task_run": task_run.name if task_run is not None else None,
+        "task_run_id": task_run.key.hex() if task_run is not None else None,
+        "task_name": task_run.callee if task_run is not None else None,
+    }
+
+
+place_records_by(_place)
 
 
 def _leave_run_in_child() -> None:

@@ -9,11 +9,13 @@ changed.
 from __future__ import annotations
 
 import ast
+import dis
 import functools
 import inspect
 import sys
 import sysconfig
 import textwrap
+import threading
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -24,6 +26,7 @@ from durable.codec import canonical
 from durable.errors import Unhashable
 from durable.keys import digest, function_name
 
+_parsing: Final = threading.Lock()
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
 _LIBRARY: Final = frozenset(
@@ -53,7 +56,9 @@ class Source(NamedTuple):
 def fingerprint(function: Any) -> Source:
     """The fingerprint of `function` and of what it refers to in its own project."""
     parts: dict[str, str] = {}
-    _add(function, parts, set())
+    # One thread at a time: parsing in two has raised SystemError on 3.10 to 3.12 (python/cpython#106905).
+    with _parsing:
+        _add(function, parts, set())
     return Source(digest("source", *[[name, value] for name, value in sorted(parts.items())]), parts)
 
 
@@ -72,15 +77,42 @@ def _add(obj: Any, parts: dict[str, str], seen: set[int]) -> None:
     if tree is None:
         parts[name] = digest("code", _code_text(code)).hex() if code else digest("opaque", name).hex()
         return
-    parts[name] = digest("syntax", repr(_shape(tree))).hex()
+    parts[name] = syntax_digest(tree)
     for referred, value in _references(function, tree):
         if isinstance(value, _CONSTANTS) or value is None:
             try:
-                parts[f"{name}.{referred}"] = digest("constant", canonical(value, referred)).hex()
+                parts[f"{name}.{referred}"] = constant_digest(value, referred)
             except Unhashable:
                 continue
         elif callable(value) and _same_project(value):
             _add(value, parts, seen)
+
+
+def closed_over(function: Any) -> list[tuple[str, bytes]]:
+    """The constants a function closes over, by name, in canonical bytes; not those that it assigns itself."""
+    code, found = getattr(function, "__code__", None), []
+    for name, value in _cells(function):
+        if isinstance(value, _CONSTANTS) and not _assigns(code, name):
+            try:
+                found.append((name, canonical(value, name)))
+            except Unhashable:
+                continue
+    return found
+
+
+def _cells(function: Any) -> Iterator[tuple[str, Any]]:
+    names = getattr(getattr(function, "__code__", None), "co_freevars", ())
+    for name, cell in zip(names, getattr(function, "__closure__", None) or (), strict=False):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+
+
+def _assigns(code: CodeType | None, name: str) -> bool:
+    return code is not None and any(
+        step.opname == "STORE_DEREF" and step.argval == name for step in dis.get_instructions(code)
+    )
 
 
 def _shape(node: Any) -> Any:
@@ -115,13 +147,28 @@ def _syntax(function: Any) -> ast.AST | None:
         return None  # typed at a prompt, made by exec, or a lambda in the middle of an expression
     if not any(_defines(node, function.__name__) for node in ast.walk(tree)):
         return None  # the lines of another function: the file was edited, or shares its name with one that was not
+    reduce(tree)
+    return tree
+
+
+def reduce(tree: ast.AST) -> None:
+    """Drop what does not count of some syntax: docstrings and our own decorators."""
     for node in ast.walk(tree):
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
         node.decorator_list = [decorator for decorator in node.decorator_list if not _is_ours(decorator)]
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:] or [ast.Pass()]
-    return tree
+
+
+def syntax_digest(tree: ast.AST) -> str:
+    """The hex digest of a component: of reduced syntax."""
+    return digest("syntax", repr(_shape(tree))).hex()
+
+
+def constant_digest(value: Any, name: str) -> str:
+    """The hex digest of a component: of a constant. Raises `Unhashable` where it has no canonical form."""
+    return digest("constant", canonical(value, name)).hex()
 
 
 def _defines(node: ast.AST, name: str) -> bool:
@@ -139,15 +186,7 @@ def _references(function: Any, tree: ast.AST) -> Iterator[tuple[str, Any]]:
     scope: dict[str, Any] = dict(
         getattr(function, "__globals__", None) or vars(sys.modules.get(function.__module__, object))
     )
-    for name, cell in zip(
-        getattr(getattr(function, "__code__", None), "co_freevars", ()),
-        getattr(function, "__closure__", None) or (),
-        strict=False,
-    ):
-        try:
-            scope[name] = cell.cell_contents
-        except ValueError:  # not assigned yet
-            continue
+    scope.update(_cells(function))
     own = getattr(function, "__name__", None)
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):

@@ -10,18 +10,38 @@ Rules the table holds:
 2. A final state may be followed by Running again only because a later process, or a retried parent, executes the same
    run once more; history is appended to, never replaced.
 3. Retrying and AwaitingRetry follow a failed attempt of the same execution; Running begins a new one.
+4. RolledBack follows RolledBack: it was decided, then its hooks have run (`durable.transactions`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeGuard, TypeVar, overload
 
-from durable.errors import InvalidTransition, TaskFailed
+from durable.errors import InvalidTransition, TaskFailed, UnfinishedRun
 
-R = TypeVar("R")
+__all__ = [
+    "AwaitingRetry",
+    "Cancelled",
+    "Cancelling",
+    "Completed",
+    "Crashed",
+    "Failed",
+    "Pending",
+    "Retrying",
+    "Running",
+    "Scheduled",
+    "State",
+    "StateType",
+    "get_state_exception",
+    "is_state",
+    "raise_state_exception",
+]
+
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is State[R] to those who read it
+T = TypeVar("T")
 
 
 class StateType(str, Enum):
@@ -96,7 +116,7 @@ TRANSITIONS: Final[dict[StateKind | None, frozenset[StateKind]]] = {
     CANCELLING: frozenset({CANCELLED, CRASHED, COMPLETED, FAILED}),
     COMPLETED: frozenset({RUNNING, ROLLED_BACK}),
     CACHED: frozenset({RUNNING, ROLLED_BACK}),
-    ROLLED_BACK: frozenset({RUNNING}),
+    ROLLED_BACK: frozenset({RUNNING, ROLLED_BACK}),
     FAILED: frozenset({RUNNING}),
     TIMED_OUT: frozenset({RUNNING}),
     CRASHED: frozenset({RUNNING, CANCELLED}),
@@ -113,15 +133,18 @@ def check_transition(before: StateKind | None, after: StateKind, what: str) -> N
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State(Generic[R]):
     """What a run ended in, as ``return_state=True`` hands it out. Borrowed from Prefect 3's ``State``.
 
+    To make one by hand, call `Completed`, `Failed` and so on.
+
     Attributes:
-        kind: the row of `STATES` it is.
+        kind: its name and type.
         message: one line for people; empty where there is nothing to say.
         timestamp: when it was entered, aware, UTC; None for a state made by hand.
-        run_id: id of the task run or flow run it belongs to, or None.
+        run_id: id of the task run or flow run it belongs to; None for a state made by hand.
+        data: the run's value or exception. Ask `result` for it.
     """
 
     __durable_upstream__ = True  # as an argument it stands for its value: see durable.upstream
@@ -130,7 +153,7 @@ class State(Generic[R]):
     message: str = ""
     timestamp: datetime | None = None
     run_id: str | None = None
-    data: Any = field(default=None, repr=False)
+    data: Any = None
 
     @property
     def name(self) -> str:
@@ -181,15 +204,143 @@ class State(Generic[R]):
             raise_on_failure: raise the run's exception if it failed; False returns the exception instead.
 
         Raises:
+            UnfinishedRun: the run has not ended.
             Exception: the run's own, or `TaskFailed` where a run that did not complete left none.
         """
         if self.is_completed():
             return self.data  # type: ignore[no-any-return]  # the caller's R
-        failure = self.data if isinstance(self.data, BaseException) else TaskFailed(self.name, self.message)
+        failure = self._failure()
         if raise_on_failure:
             raise failure
         return failure  # type: ignore[return-value]  # Prefect's contract for raise_on_failure=False
 
+    def _failure(self) -> BaseException:
+        """Why there is no value."""
+        data = self.data
+        if isinstance(data, BaseException):
+            return data
+        if not self.is_final():
+            reason = f"{self.message or 'it has not ended'} (it is {self.name})"
+            return UnfinishedRun(f"run {self.run_id[:7]}" if self.run_id else "the run", reason)
+        inner = data if isinstance(data, (list, tuple)) else (data,)
+        for state in inner:
+            if isinstance(state, State) and not state.is_completed():
+                return state._failure()  # noqa: SLF001 - of this very class
+        return TaskFailed(self.name, data if isinstance(data, str) else self.message)
+
+    def __repr__(self) -> str:
+        return f"{self.name}(message={self.message!r}, type={self.type.value})"  # its data may be large, or a secret
+
     def __str__(self) -> str:
         shown = f"type={self.type.value}" if self.name.upper() != self.type.value else ""
         return f"{self.name}({', '.join(filter(None, [repr(self.message) if self.message else '', shown]))})"
+
+
+# States made by hand. A flow or task that returns one ends in it; with a name of one's own the state is shown under it.
+
+_SCHEDULED: Final = StateKind("Scheduled", StateType.SCHEDULED, AWAITING_RETRY.code)
+
+
+def _made(base: StateKind, message: str, data: Any, name: str | None) -> State[Any]:
+    same = (kind for kind in STATES if kind.name == name and kind.type is base.type)
+    kind = base if name is None else next(same, StateKind(name, base.type, base.code))
+    return State(kind, message, data=data)
+
+
+@overload
+def Completed(*, message: str = "", name: str | None = None) -> State[None]: ...
+@overload
+def Completed(*, data: T, message: str = "", name: str | None = None) -> State[T]: ...
+def Completed(*, message: str = "", data: Any = None, name: str | None = None) -> Any:
+    """A state to return: the run completes, and its value is `data`. Borrowed from Prefect 3, as its siblings are.
+
+    Args:
+        message: one line for people; recorded with the run.
+        data: the value.
+        name: a name of one's own, such as ``"Skipped"``. The journal knows the run as Completed, and has the name in
+            its message.
+    """
+    return _made(COMPLETED, message, data, name)
+
+
+def Failed(*, message: str = "", data: Any = None, name: str | None = None) -> State[Any]:
+    """A state to return: the run fails, and is retried as if it had raised.
+
+    Args:
+        message: why; recorded with the run.
+        data: the exception to raise; without one a `TaskFailed` with the message (or with `data`, if that is a str).
+        name: a name of one's own; see `Completed`.
+    """
+    return _made(FAILED, message, data, name)
+
+
+def Crashed(*, message: str = "", data: Any = None, name: str | None = None) -> State[Any]:
+    """A state to return: the run was cut off. It is not retried, and a resume runs it again. Arguments as in
+    `Failed`.
+    """
+    return _made(CRASHED, message, data, name)
+
+
+def Cancelled(*, message: str = "", data: Any = None, name: str | None = None) -> State[Any]:
+    """A state to return: the run was called off. It is not retried; a cancelled flow run is not continued, a cancelled
+    task run in another is run again by a resume. Arguments as in `Failed`.
+    """
+    return _made(CANCELLED, message, data, name)
+
+
+def Cancelling(*, message: str = "", name: str | None = None) -> State[Any]:
+    """The state of a run that is being called off. It is no end of a run. Arguments as in `Completed`."""
+    return _made(CANCELLING, message, None, name)
+
+
+def Pending(*, message: str = "", name: str | None = None) -> State[Any]:
+    """The state of a run that has not begun. It is no end of a run. Arguments as in `Completed`."""
+    return _made(PENDING, message, None, name)
+
+
+def Running(*, message: str = "", name: str | None = None) -> State[Any]:
+    """The state of a run that executes. It is no end of a run. Arguments as in `Completed`."""
+    return _made(RUNNING, message, None, name)
+
+
+def Retrying(*, message: str = "", name: str | None = None) -> State[Any]:
+    """The state of a run that executes once more. It is no end of a run. Arguments as in `Completed`."""
+    return _made(RETRYING, message, None, name)
+
+
+def Scheduled(*, message: str = "", name: str | None = None) -> State[Any]:
+    """The state of a run that waits for a time. It is no end of a run. Arguments as in `Completed`."""
+    return _made(_SCHEDULED, message, None, name)
+
+
+def AwaitingRetry(*, message: str = "", name: str | None = None) -> State[Any]:
+    """The state of a run that waits for its next attempt. It is no end of a run. Arguments as in `Completed`."""
+    return _made(AWAITING_RETRY, message, None, name)
+
+
+def is_state(value: object) -> TypeGuard[State[Any]]:
+    """Whether a value is a state. Borrowed from Prefect 3."""
+    return isinstance(value, State)
+
+
+def get_state_exception(state: State[Any]) -> BaseException:
+    """The exception that asking a state for its result raises. A plain call, unlike Prefect 3's.
+
+    Raises:
+        ValueError: the run completed.
+    """
+    if state.is_completed():
+        raise ValueError(f"expected a state that did not complete, found {state}")
+    failure: BaseException = state.result(raise_on_failure=False)
+    return failure
+
+
+def raise_state_exception(state: State[Any]) -> None:
+    """Raise what a state's result raises; nothing, if the run completed. A plain call, unlike Prefect 3's.
+
+    Raises:
+        UnfinishedRun: the run has not ended.
+        Exception: the run's own.
+    """
+    if not state.is_completed():
+        state.result()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
-from durable.decorated import Decorated, decorate
+from durable.context import TaskRunContext
+from durable.decorated import decorate
 from durable.definitions import TaskDefinition
 from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
 from durable.errors import ConfigurationError, MissingContextError
-from durable.futures import Future, FutureList
+from durable.futures import FutureList
 from durable.generation import GeneratorCall
 from durable.journal import open_journal
-from durable.keys import digest
+from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy, key_function
@@ -22,21 +23,22 @@ from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
 from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
-from durable.settings import default_retries, default_retry_delay, durability, journal_path
+from durable.settings import durability, journal_path, setting
 from durable.states import State
+from durable.submitting import Submitting
+from durable.transactions.block import remember_hooks
 from durable.upstream import wait_for_option
-from durable.views import TaskRunContext
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
-R = TypeVar("R")
+R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Task[P, R] to those who read it
 S = TypeVar("S")
 T = TypeVar("T")
 
 
-class Task(Decorated[P, R, TaskDefinition]):
+class Task(Submitting[P, R]):
     """A function decorated with `task`. Call it like the function it was made from.
 
     In a flow run a call is a checkpoint: once completed, it is never executed again in that run. Outside of any flow it
@@ -60,6 +62,8 @@ class Task(Decorated[P, R, TaskDefinition]):
             "on_running",
             "on_completion",
             "on_failure",
+            "on_rollback",
+            "on_commit",
             "persist_result",
             "on_interrupt",
             "cache_policy",
@@ -87,9 +91,10 @@ class Task(Decorated[P, R, TaskDefinition]):
             policy = key_function(key_fn)
         if policy is not None and not isinstance(policy, CachePolicy):
             raise ConfigurationError(f"{at}: cache_policy={policy!r}: expected a policy of durable.cache_policies")
-        return TaskDefinition(
+        hooks = self._hooks(at, options)
+        definition = TaskDefinition(
             fn,
-            name_option(at, "name", options.get("name"), getattr(fn, "__name__", type(fn).__name__)),
+            name_option(at, "name", options.get("name"), plain_name(fn)),
             text_option(at, "description", options.get("description")),
             text_option(at, "version", options.get("version")),
             tags_option(at, options.get("tags")),
@@ -97,12 +102,12 @@ class Task(Decorated[P, R, TaskDefinition]):
                 at,
                 retries=checked_retries(
                     at,
-                    retries=default_retries() if retries is None else retries,
-                    delays=default_retry_delay() if delays is None else delays,
+                    retries=setting("task_default_retries") if retries is None else retries,
+                    delays=setting("task_default_retry_delay_seconds") if delays is None else delays,
                     jitter=options.get("retry_jitter_factor"),
                     condition=options.get("retry_condition_fn"),
                 ),
-                hooks=self._hooks(at, options),
+                hooks=hooks,
                 persist_result=options.get("persist_result"),
                 on_interrupt=options.get("on_interrupt"),
                 result_serializer=options.get("result_serializer"),
@@ -116,6 +121,17 @@ class Task(Decorated[P, R, TaskDefinition]):
             ),
             DEFAULT if policy is None else policy,
         )
+        if hooks.on_rollback:
+            remember_hooks(definition.key, self)
+        return definition
+
+    def on_rollback(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when a completed run is to be undone, as the option of the same name does."""
+        return self._add_hook("on_rollback", hook)
+
+    def on_commit(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Decorator: call `hook` when the transaction of a run commits, as the option of the same name does."""
+        return self._add_hook("on_commit", hook)
 
     @property
     def tags(self) -> frozenset[str]:
@@ -124,6 +140,14 @@ class Task(Decorated[P, R, TaskDefinition]):
 
     @overload
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def __call__(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = None,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
     @overload
     def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[R]: ...
     @overload
@@ -167,42 +191,7 @@ class Task(Decorated[P, R, TaskDefinition]):
         kind = GeneratorCall if definition.is_generator else Call
         return kind(definition, args, kwargs, scope, scope.journal, return_state=return_state, wait_for=needs)
 
-    # The last two overlap with the first three for a function that takes `return_state` itself, which is refused.
-    @overload
-    def submit(  # type: ignore[overload-overlap]
-        self: Task[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[T]: ...
-    @overload
-    def submit(  # type: ignore[overload-overlap]
-        self: Task[P, Generator[T, Any, Any]], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[list[T]]: ...
-    @overload
-    def submit(  # type: ignore[overload-overlap]
-        self: Task[P, AsyncGenerator[T, Any]], *args: P.args, **kwargs: P.kwargs
-    ) -> Future[list[T]]: ...
-    @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Future[R]: ...
-    @overload
-    def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = None, **kwargs: Any) -> State[Any]: ...
-    @overload
-    def submit(self, *args: Any, wait_for: Any, **kwargs: Any) -> Future[Any]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the task on the flow's task runner, concurrently with its caller. Borrowed from Prefect 3.
-
-        What identifies the call is settled now. A submitted generator task ends in the list of what it yields.
-
-        Args:
-            args, kwargs: the function's arguments. Futures and states in them are waited for first.
-            return_state: wait for the end and give its `State`.
-            wait_for: futures and states that must have completed first.
-
-        Returns:
-            A `Future`; an async one may be awaited.
-
-        Raises:
-            MissingContextError: called outside of any flow.
-            ParameterBindError: the arguments do not fit.
-        """
+    def _submit(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("submit")
         future = run.running().submit(self._call(scope, args, kwargs, wait_for, return_state=True))
@@ -220,26 +209,7 @@ class Task(Decorated[P, R, TaskDefinition]):
             )
         return scope.flow_run, scope
 
-    def map(self, *args: Any, **kwargs: Any) -> FutureList[Any]:
-        """Submit the task once for each item of its iterable arguments, in step. Borrowed from Prefect 3.
-
-        Strings and bytes are no iterables here, and what is wrapped in `unmapped` is not either: every call gets such
-        an argument whole. Futures among the arguments are waited for, and their values mapped over. Iterators are read
-        as the calls are submitted.
-
-        Args:
-            args, kwargs: the function's arguments.
-            return_state: wait for the end and give a list of `State` instead (in ``kwargs``, as `wait_for` is).
-            wait_for: futures and states that must have completed first.
-
-        Returns:
-            The futures, in the order of the items.
-
-        Raises:
-            MappingError: nothing to map over, or iterables of unequal length.
-            MissingContextError: called outside of any flow.
-            ParameterBindError: the arguments do not fit.
-        """
+    def _map(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("map")
         runner = run.running()
@@ -249,7 +219,7 @@ class Task(Decorated[P, R, TaskDefinition]):
         if not return_state:
             return futures
         futures.wait()
-        return [future.state for future in futures]  # type: ignore[return-value]  # asked for in Prefect's way
+        return [future.state for future in futures]
 
     if TYPE_CHECKING:  # as a method it loses its first parameter
 
@@ -300,6 +270,8 @@ def task(
     on_running: Iterable[Callable[..., Any]] | None = None,
     on_completion: Iterable[Callable[..., Any]] | None = None,
     on_failure: Iterable[Callable[..., Any]] | None = None,
+    on_rollback: Iterable[Callable[..., Any]] | None = None,
+    on_commit: Iterable[Callable[..., Any]] | None = None,
     persist_result: bool | None = None,
     on_interrupt: OnInterrupt = "retry",
     cache_policy: CachePolicy | None = None,
@@ -316,17 +288,19 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     """Make a function a task, with or without parentheses. Borrowed from Prefect 3's ``@task``.
 
     Args:
-        fn: the function: plain, coroutine, generator, async generator, method, class method or static method.
+        fn: the function: plain, coroutine, generator, async generator, method, class method (``@task`` above
+            ``@classmethod``, for its `submit` and `with_options` on Python 3.13), static method, or any other callable
+            but a class. What a partial, a method or a callable object was given already counts like arguments.
         name: the task's name; the function's by default. Part of what identifies the task.
         description: the function's docstring by default.
         tags: part of what identifies the task.
         task_run_name: the name of each run: a template such as ``"load-{day}"`` for the arguments, or a callable that
             gives a str (given them as ``parameters``, if it has an argument of that name).
-        retries: how often a failed call is tried again; ``DURABLE_TASK_DEFAULT_RETRIES`` or 0 by default. Never after
-            an interruption or an error of durable's own, such as a result that cannot be recorded.
+        retries: how often a failed call is tried again; by default the setting ``task_default_retries`` (0). Never
+            after an interruption or an error of durable's own, such as a result that cannot be recorded.
         retry_delay_seconds: seconds before a retry; a list gives one for each, its last value repeated; a callable is
-            given `retries`, once, and gives the list (see `exponential_backoff`). By default
-            ``DURABLE_TASK_DEFAULT_RETRY_DELAY_SECONDS`` (JSON) or 0.
+            given `retries`, once, and gives the list (see `exponential_backoff`). By default the setting
+            ``task_default_retry_delay_seconds`` (0).
         retry_jitter_factor: spreads each delay at random, to at most ``delay * (1 + factor)`` seconds; the mean stays.
         retry_condition_fn: ``(task, task_run, state) -> bool``, sync or async: asked before each retry. One that raises
             is logged and means no.
@@ -337,6 +311,10 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             sync or async; one that raises is logged and disturbs nothing. What is only replayed is not told again.
         on_completion: hooks, called when the task run has completed, or was found cached.
         on_failure: hooks, called when it has finally failed.
+        on_rollback: hooks, called with the transaction when what the task did is to be undone: its transaction, or the
+            task that called it, has failed. At least once; see `durable.transactions`.
+        on_commit: hooks, called with the transaction when it commits; outside of one, when the task has completed. One
+            that raises rolls the task back.
         persist_result: False keeps the value out of the journal; the task then runs again in a resumed run.
         on_interrupt: ``"fail"``: if the process dies while the task runs, a resume raises `TaskInterrupted` instead of
             running it again.
@@ -345,12 +323,13 @@ def task(fn: Any = None, /, **options: Any) -> Any:
             task with the same key is a hit, across runs; None is none. See `task_input_hash`.
         cache_expiration: how long (seconds or timedelta) a result may be a memo's hit; for ever by default. A resumed
             run keeps its own results whatever their age.
-        refresh_cache: True looks no memo up, and records a new result under the key.
+        refresh_cache: True looks no memo up, and records a new result under the key; by default the setting
+            ``task_refresh_cache`` (False).
         result_serializer: ``"pickle"`` records the result with pickle, for types the codec refuses.
         cache_result_in_memory: False keeps no value in the future of a submitted run: it is read from the journal when
             it is asked for. By default the newest 1,000 values of a flow run are kept.
         version: recorded with each run, for people. It is no part of what identifies the task.
-        log_prints: True logs what the body prints; by default as its flow says.
+        log_prints: True logs what the body prints; by default as its flow says, else the setting of the same name.
         record_inputs: False keeps only a digest of the arguments in the journal: they identify the call, and nobody can
             read them there; what is short can be guessed.
 

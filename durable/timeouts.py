@@ -6,6 +6,8 @@
   blocking call is ended only when it returns.
 * In a coroutine: a cancellation, which arrives at the next ``await``. Blocking code in a coroutine cannot be ended.
 
+Where the way taken has not ended the body in time, one warning says so: its run is TimedOut only once it returns.
+
 The body sees an `Expired`, which no ``except Exception`` stops, or a CancelledError; its caller gets a `TimeoutError`.
 Waits are real: a limit is on what the machine does, not on the injected clock.
 """
@@ -13,12 +15,15 @@ Waits are real: a limit is on what the machine does, not on the injected clock.
 from __future__ import annotations
 
 import ctypes
+import logging
 import signal
 import threading
 import time
 from typing import Any, Final
 
 _HAS_ALARM: Final = hasattr(signal, "setitimer")
+_GRACE: Final = 1.0  # seconds after its time is up in which a body on another thread should have ended
+_log = logging.getLogger("durable")
 
 
 class Expired(BaseException):
@@ -28,15 +33,20 @@ class Expired(BaseException):
 class Limit:
     """One body's time, counted from `start` to `stop`.
 
-    Attributes:
+    Args:
         seconds: how long it may run.
+        who: what runs, with its file and line, for messages.
+
+    Attributes:
+        seconds: as given.
         expired: it was ended.
     """
 
-    __slots__ = ("_active", "_deadline", "_handle", "_lock", "_task", "_thread", "_timer", "expired", "seconds")
+    __slots__ = ("_active", "_deadline", "_handle", "_lock", "_task", "_thread", "_timer", "_who", "expired", "seconds")
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, who: str) -> None:
         self.seconds = seconds
+        self._who = who
         self.expired = False
         self._deadline = 0.0
         self._active = False
@@ -74,6 +84,14 @@ class Limit:
         _alarms.remove(self)
         if self._handle is not None:
             self._handle.cancel()
+            if not self.expired and self.left() < 0:
+                _log.warning(
+                    "%s ran %.1f s longer than its timeout of %s s and could not be ended: it blocked the event loop. "
+                    "Await what takes long, or make it a plain function",
+                    self._who,
+                    -self.left(),
+                    self.seconds,
+                )
             if self.expired and hasattr(self._task, "uncancel"):  # from Python 3.11 on cancellations are counted
                 self._task.uncancel()
 
@@ -104,6 +122,20 @@ class Limit:
             if self._active:
                 self.expired = True
                 _set_exception(self._thread, Expired)
+                self._timer = threading.Timer(_GRACE, self._warn)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _warn(self) -> None:
+        with self._lock:
+            if self._active:
+                _log.warning(
+                    "%s has exceeded its timeout of %s s and is in a call that only its own return ends, because it "
+                    "does not run on the main thread; then it is recorded as TimedOut. To end such calls, run it in a "
+                    "process",
+                    self._who,
+                    self.seconds,
+                )
 
 
 class _Alarms:

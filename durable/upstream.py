@@ -121,6 +121,22 @@ def not_ready(needs: Iterable[Need]) -> list[Need]:
     return [need for need in needs if not need.tolerant and not need.state().is_completed()]
 
 
+def ran_as(needs: Iterable[Need]) -> list[tuple[bytes, str]]:
+    """The ids of the runs that were waited for, each with the argument."""
+    ended = ((need.state().run_id, need.argument) for need in needs)
+    return [(bytes.fromhex(run_id), argument) for run_id, argument in ended if run_id is not None]
+
+
+def why_not_ready(failed: Iterable[Need]) -> str:
+    """Which upstream ended how, for a message."""
+    told = []
+    for need in failed:
+        state = need.state()
+        name = repr(need.source.name) if isinstance(need.source, Upstream) else state.run_id or "a state"
+        told.append(f"its upstream {name} (in {need.argument}) ended {state}")
+    return "; ".join(told)
+
+
 def resolved(value: Any) -> Any:
     """An argument as the body gets it: values in place of futures and states, no wrapper left."""
     return _visited(value, _value_of, False, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 
@@ -18,6 +19,7 @@ class TaskRun:
         run_count: how often its body has begun, this time included.
         parameters: its arguments by name, defaults applied.
         tags: its tags.
+        task_version: its task's version, if it was given one.
     """
 
     id: str
@@ -27,25 +29,7 @@ class TaskRun:
     run_count: int
     parameters: dict[str, Any] = field(repr=False)
     tags: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class TaskRunContext:
-    """What a ``cache_key_fn`` is handed with the parameters, as in Prefect 3.
-
-    Attributes:
-        task: the task.
-        task_run: the task run.
-        parameters: its arguments by name, defaults applied.
-        inputs: the canonical bytes of the arguments.
-        unhashable: names of the arguments that have none, and count in `inputs` by their type only.
-    """
-
-    task: Any
-    task_run: TaskRun
-    parameters: dict[str, Any] = field(repr=False)
-    inputs: bytes = field(repr=False)
-    unhashable: tuple[str, ...] = ()
+    task_version: str | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +38,15 @@ class FlowRun:
 
     Attributes:
         id: its id (32 hex digits).
-        name: its name.
+        name: its own name, or two words read off the id, such as ``great-ammonite`` (see `durable.spoken`).
         flow_name: its flow's name.
         parent_flow_run_id: of a subflow, the flow run it was called in; otherwise None.
         run_count: how often its body has begun in this process.
         parameters: its parameters by name, defaults applied.
         tags: those in force where it was called.
+        flow_version: its flow's version, if it was given one.
+        scheduled_start_time: when it first began (aware, UTC).
+        root_flow_run_id: of a subflow, the run at the top; otherwise its own id.
     """
 
     id: str
@@ -69,3 +56,6 @@ class FlowRun:
     run_count: int
     parameters: dict[str, Any] = field(repr=False)
     tags: frozenset[str] = frozenset()
+    flow_version: str | None = None
+    scheduled_start_time: datetime | None = None
+    root_flow_run_id: str | None = None

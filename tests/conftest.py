@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, configuration, settings
-from scripts import FakeClock
+from scripts import FakeClock, Script
 
 import durable
 from durable.clock import use_clock
@@ -20,6 +20,8 @@ configuration.set_hypothesis_home_dir(Path(__file__).resolve().parent.parent / "
 for name in [name for name in os.environ if name.startswith("DURABLE_")]:
     # A developer's own settings must not decide a test; nor those of the children it starts.
     del os.environ[name]
+NO_CONFIG = Path(__file__).resolve().parent / "no-such-config"  # a test that needs a user's file makes its own
+os.environ["XDG_CONFIG_HOME"] = str(NO_CONFIG)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +32,7 @@ def no_journal_left_behind():
     yield
     left = sorted(str(path) for path in set(start.glob("*.db*")) - before)
     assert not left, f"a test wrote {left}: give it a journal in tmp_path"
+    assert not NO_CONFIG.exists(), "a test wrote settings: set XDG_CONFIG_HOME to a folder in tmp_path"
 
 
 @pytest.fixture
@@ -38,6 +41,12 @@ def journal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     yield tmp_path / "runs.db"
     durable.close_journals()
+
+
+@pytest.fixture
+def script(tmp_path):
+    """A script in a folder of its own, to be run and killed."""
+    return Script(tmp_path)
 
 
 @pytest.fixture

@@ -69,18 +69,23 @@ class Script:
         (self.folder / name).write_text("from kit import *\n" + textwrap.dedent(text), encoding="utf-8")
 
     def start(self, *arguments: str, name: str = "job.py", **env: str) -> "subprocess.Popen[str]":
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("DURABLE_")}
-        path = os.pathsep.join(filter(None, [self.package, *map(os.path.abspath, _python_path())]))
-        environment |= {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env}
         return subprocess.Popen(
             [sys.executable, name, *arguments],
             cwd=self.folder,
-            env=environment,
+            env=self.environment(**env),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
         )
+
+    def environment(self, **env: str) -> dict[str, str]:
+        """A clean one, with `env`."""
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("DURABLE_")}
+        path = os.pathsep.join(filter(None, [self.package, *map(os.path.abspath, _python_path())]))
+        # A user's file of settings would be in the script's folder; the developer's is out of sight.
+        environment |= {"XDG_CONFIG_HOME": str(self.folder / "config")}
+        return environment | {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env}
 
     def run(self, *arguments: str, name: str = "job.py", **env: str) -> Ended:
         return finish(self.start(*arguments, name=name, **env))

@@ -16,6 +16,7 @@ import durable
 from durable.cli import cli, main
 from durable.cli.facts import has_wal_reset_bug
 from durable.cli.terminal import Screen
+from durable.spoken import digits_of, spoken
 
 SCRIPT = """
 import os, signal, sys, time
@@ -129,8 +130,9 @@ def test_a_killed_run_is_shown_as_crashed_with_what_was_in_flight(killed, capsys
     assert code == 0 and not err
     assert re.search(r"runs\.db  .* schema 2  journal ok  1 run, 1 unfinished  SQLite", out)
     (line,) = [line for line in out.splitlines() if "nightly-etl" in line]
-    run, flow, state, started, *_ = line.split()
+    run, name, flow, state, started, *_ = line.split()
     assert (flow, state) == ("nightly-etl", "Crashed") and re.fullmatch("[0-9a-f]{7}", run)
+    assert digits_of(name) == run[:4]
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", started)
     assert re.search(r" 30 +0 +0 +1   process \d+ on \S+ died while load\(shard=5, payload=b''\) ran$", line)
     assert "tasks outside flows: 1 done" in out
@@ -220,7 +222,35 @@ def test_a_run_is_found_by_the_beginning_of_its_id(killed, capsys):
     code, out, _ = in_process(capsys, killed, task[:12])
     assert code == 0 and out.startswith(f"extract {task}  ok\n") and "in flow run  nightly-etl" in out
     code, out, err = in_process(capsys, killed, "zz")
-    assert code == 3 and not out and "no flow run or task run" in err
+    assert code == 3 and not out and "no flow run is called 'zz', and no id begins so" in err
+
+
+def test_a_flow_run_is_found_by_what_it_is_called(killed, capsys):
+    document = json.loads(in_process(capsys, killed, "-", "--json")[1])
+    run = document["run"]
+    for name in (run["called"], run["called"].title()):
+        code, out, err = in_process(capsys, killed, name)
+        assert code == 0 and "no flow run" not in err and out.startswith(f"nightly-etl {run['id']}")
+        assert re.search(rf"name +{run['called']}\n", out)
+    subflow = next(entry["first"] for entry in document["entries"] if entry["kind"] == "flow")
+    assert f"sub {subflow['id']}" in in_process(capsys, killed, subflow["called"])[1]
+
+
+def test_runs_with_names_of_their_own_are_found_by_them_and_not_by_the_words(tmp_path, capsys):
+    run_script(
+        tmp_path,
+        script="from durable import flow\n@flow(flow_run_name='{name}')\ndef f(name): pass\n"
+        "for name in ('etl of May', 'twice', 'twice', '1234'): f(name)\n",
+    )
+    journal = tmp_path / "runs.db"
+    runs = {run["name"]: run for run in json.loads(in_process(capsys, journal, "--json")[1])["runs"]}
+    assert {run["called"] for run in runs.values()} == {"etl of May", "twice", "1234"}
+    for name in ("etl of May", "1234"):
+        code, out, _ = in_process(capsys, journal, name)
+        assert code == 0 and runs[name]["id"] in out
+        assert in_process(capsys, journal, spoken(bytes.fromhex(runs[name]["id"])))[0] == 3
+    code, _, err = in_process(capsys, journal, "twice")
+    assert code == 3 and "several runs are called 'twice'" in err and runs["twice"]["id"][:7] in err
 
 
 def test_an_ambiguous_beginning_is_refused_with_the_candidates(killed, capsys):
@@ -251,7 +281,8 @@ def test_json_says_what_the_text_says(killed, capsys):
     document = json.loads(out)
     assert document["schema"] == 1 and not err
     (run,) = document["runs"]
-    assert run["id"].startswith(re.search(r"  ([0-9a-f]{7})  nightly", text)[1])
+    assert run["id"].startswith(re.search(r"  ([0-9a-f]{7})  \S+ +nightly", text)[1])
+    assert run["called"] == spoken(bytes.fromhex(run["id"])) and run["name"] is None and run["called"] in text
     assert run["state"] == "Crashed" and run["recorded"] == "Running" and run["died"] is True
     assert run["tasks"] == {
         "total": 31,
@@ -261,6 +292,7 @@ def test_json_says_what_the_text_says(killed, capsys):
         "crashed": 0,
         "lost": 1,
         "running": 0,
+        "rolled_back": 0,
         "other": 0,
     }
     assert run["note"] in text and document["next"]["text"] in text and document["next"]["run"] == run["id"]

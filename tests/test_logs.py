@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from scripts import query
 
-from durable import configure, flow, logs, settings, task
+from durable import cache_policies, configure, flow, get_run_logger, logs, settings, task
 from durable.errors import ConfigurationError
 from durable.journal import close_journals
+from durable.spoken import spoken
 
 JOB = """
 import logging, sys
@@ -33,7 +35,8 @@ job()
 {after}
 """
 LINE = re.compile(
-    r"\d\d:\d\d:\d\d\.\d{3} \| (DEBUG  |INFO   |WARNING|ERROR  ) \| (Flow run '.+?'|Task run '.+?'|durable) - (.*)"
+    r"\d\d:\d\d:\d\d\.\d{3} \| (DEBUG  |INFO   |WARNING|ERROR  ) \| "
+    r"(Flow run '.+?'|Task run '.+?'|durable(?:\.engine)?) - (.*)"
 )
 
 
@@ -63,12 +66,17 @@ def test_a_program_that_configures_nothing_reads_them_on_stderr(run):
     assert done.stdout == ""
     lines = [LINE.fullmatch(line) for line in done.stderr.splitlines()]
     assert all(lines), done.stderr
-    said = [(line[1].strip(), re.sub(r"[0-9a-f]{3,}'", "ID'", line[2]), line[3]) for line in lines]
-    assert said[0][:2] == ("INFO", "Flow run 'job ID'")
-    assert said[0][2].startswith("Beginning flow run")
-    assert ("WARNING", "Task run 'step-ID'") in [line[:2] for line in said]
-    assert any("flaky" in line[2] and "1/1" in line[2] for line in said)
-    assert said[-1][2].startswith("Finished in state Completed")
+    said = [(line[1].strip(), re.sub(r"step-[0-9a-f]{3}'", "step-ID'", line[2]), line[3]) for line in lines]
+    name = re.fullmatch(r"Created flow run '([a-z]+-[a-z]+)' for flow 'job'", said[0][2])[1]
+    assert said == [
+        ("INFO", "durable.engine", f"Created flow run {name!r} for flow 'job'"),
+        (
+            "WARNING",
+            "Task run 'step-ID'",
+            "Task run failed with exception: ValueError('flaky') - Retry 1/1 will start immediately",
+        ),
+        ("INFO", f"Flow run {name!r}", "Finished in state Completed()"),
+    ]
 
 
 def test_a_program_that_configures_logging_gets_them_its_own_way_and_once(run):
@@ -77,7 +85,7 @@ def test_a_program_that_configures_logging_gets_them_its_own_way_and_once(run):
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines and all(line.startswith("MINE durable.") for line in lines)
-    assert sum("Beginning flow run" in line for line in lines) == 1
+    assert sum("Created flow run" in line for line in lines) == 1
 
 
 def test_a_program_that_configures_logging_later_takes_over(run):
@@ -109,7 +117,7 @@ def test_a_program_that_set_durables_level_is_obeyed(run):
 def test_stderr_is_looked_up_when_a_line_is_written(run):
     done = run("import io\nbefore, sys.stderr = sys.stderr, io.StringIO()", "sys.stdout.write(sys.stderr.getvalue())")
     assert done.stderr == ""
-    assert "Beginning flow run" in done.stdout
+    assert "Created flow run" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,7 @@ def collected(tmp_path, monkeypatch):
     close_journals()
 
 
-def test_a_record_names_its_flow_run_and_task_run(collected):
+def test_a_record_names_its_flow_run_and_task_run(collected, tmp_path):
     seen = []
 
     @task(retries=1)
@@ -174,12 +182,21 @@ def test_a_record_names_its_flow_run_and_task_run(collected):
         step()
 
     job()
-    names = {(record.name, record.flow_run, record.task_run) for record in collected if hasattr(record, "flow_run")}
-    ((_, flow_run, _),) = [name for name in names if name[0] == "durable.flow_runs"]
-    ((_, of_task, task_run),) = [name for name in names if name[0] == "durable.task_runs"]
-    assert re.fullmatch(r"job [0-9a-f]{7}", flow_run)
-    assert of_task == flow_run
-    assert re.fullmatch(r"step-[0-9a-f]{3}", task_run)
+    begun, retried, ended = collected
+    assert [record.name for record in collected] == ["durable.engine", "durable.task_runs", "durable.flow_runs"]
+    assert [(record.flow_name, record.task_name) for record in collected] == [
+        ("job", None),
+        ("job", "step"),
+        ("job", None),
+    ]
+    for record in collected:
+        assert record.flow_run == spoken(bytes.fromhex(record.flow_run_id))
+        assert record.flow_run_id == ended.flow_run_id
+    assert begun.task_run is begun.task_run_id is ended.task_run is ended.task_run_id is None
+    assert retried.task_run == f"step-{retried.task_run_id[:3]}"
+    rows = query(tmp_path / "runs.db", "SELECT r.id, t.id FROM flow_runs AS r JOIN task_runs AS t USING (flow_run_row)")
+    assert rows == [(retried.flow_run_id, retried.task_run_id)]
+    assert not [name for name in vars(retried) if "scope" in name], "no record keeps a run alive"
 
 
 def test_a_task_outside_of_a_flow_has_a_record_without_one(collected):
@@ -193,7 +210,189 @@ def test_a_task_outside_of_a_flow_has_a_record_without_one(collected):
 
     step()
     (record,) = [record for record in collected if record.name == "durable.task_runs"]
-    assert (record.flow_run, record.task_run[:5]) == (None, "step-")
+    assert (record.flow_run, record.flow_run_id, record.flow_name) == (None, None, None)
+    assert (record.task_run[:5], record.task_name, len(record.task_run_id)) == ("step-", "step", 32)
+
+
+# The lines of the page
+
+
+def told(records):
+    """What stands in a log: level, place and message; ids shortened to what is shown of them."""
+    return [(record.levelname, logs._origin(record), record.getMessage()) for record in records]
+
+
+def test_the_lines_of_a_run_are_prefects(collected):
+    logging.getLogger("durable").setLevel("DEBUG")
+
+    @task(task_run_name="{url}")
+    def get_url(url):
+        get_run_logger().info("fetching")
+        return 12157
+
+    @task(cache_policy=cache_policies.INPUTS)
+    def stars(n):
+        return n
+
+    @flow(flow_run_name="great-ammonite", log_prints=True)
+    def get_repo_info():
+        print("Stars:", stars(get_url("get_url-0")))
+        stars(12157)
+
+    get_repo_info()
+    flow_run = "Flow run 'great-ammonite'"
+    first, second = [record.task_run for record in collected if record.task_name == "stars"]
+    assert told(collected) == [
+        ("INFO", "durable.engine", "Created flow run 'great-ammonite' for flow 'get-repo-info'"),
+        ("DEBUG", flow_run, "Created task run 'get_url-0' for task 'get_url'"),
+        ("DEBUG", flow_run, "Executing 'get_url-0' immediately..."),
+        ("INFO", "Task run 'get_url-0'", "fetching"),
+        ("DEBUG", "Task run 'get_url-0'", "Finished in state Completed()"),
+        ("DEBUG", flow_run, f"Created task run {first!r} for task 'stars'"),
+        ("DEBUG", flow_run, f"Executing {first!r} immediately..."),
+        ("DEBUG", f"Task run {first!r}", "Finished in state Completed()"),
+        ("INFO", flow_run, "Stars: 12157"),
+        ("DEBUG", flow_run, f"Created task run {second!r} for task 'stars'"),
+        ("DEBUG", f"Task run {second!r}", "Finished in state Cached(type=COMPLETED)"),
+        ("INFO", flow_run, "Finished in state Completed()"),
+    ]
+
+
+def test_what_is_submitted_is_told_so(collected):
+    logging.getLogger("durable").setLevel("DEBUG")
+
+    @task(task_run_name="get_url-{n}")
+    def get_url(n):
+        return n
+
+    @flow(flow_run_name="intrepid-coua")
+    def job():
+        return get_url.submit(1).result()
+
+    assert job() == 1
+    assert told(collected)[1:-1] == [
+        ("DEBUG", "Flow run 'intrepid-coua'", "Created task run 'get_url-1' for task 'get_url'"),
+        ("DEBUG", "Flow run 'intrepid-coua'", "Submitted task run 'get_url-1' for execution."),
+        ("DEBUG", "Task run 'get_url-1'", "Finished in state Completed()"),
+    ]
+
+
+def test_what_is_called_in_a_body_is_told_by_the_run_of_that_body(collected):
+    logging.getLogger("durable").setLevel("DEBUG")
+
+    @task(task_run_name="in")
+    def inner():
+        pass
+
+    @flow(flow_run_name="below")
+    def subflow():
+        inner()
+
+    @task(task_run_name="out")
+    def outer():
+        subflow()
+
+    @flow(flow_run_name="above")
+    def job():
+        outer()
+        subflow()
+
+    job()
+    begun = [line for line in told(collected) if line[2].startswith("Created")]
+    assert begun == [
+        ("INFO", "durable.engine", "Created flow run 'above' for flow 'job'"),
+        ("DEBUG", "Flow run 'above'", "Created task run 'out' for task 'outer'"),
+        ("INFO", "Task run 'out'", "Created subflow run 'below' for flow 'subflow'"),
+        ("DEBUG", "Flow run 'below'", "Created task run 'in' for task 'inner'"),
+        ("INFO", "Flow run 'above'", "Created subflow run 'below' for flow 'subflow'"),
+        ("DEBUG", "Flow run 'below'", "Created task run 'in' for task 'inner'"),
+    ]
+    collected.clear()
+    outer()
+    lines = told(collected)
+    assert lines[0] == ("DEBUG", "durable.engine", "Created task run 'out' for task 'outer'")
+    assert ("INFO", "durable.engine", "Created flow run 'below' for flow 'subflow'") in lines
+
+
+def test_retries_are_told_before_the_wait_and_their_end_is_an_error(collected, clock):
+    @task(retries=2, retry_delay_seconds=[5, 0], task_run_name="t")
+    def step():
+        raise ValueError("two\nlines")
+
+    @flow(retries=1, retry_delay_seconds=1.5, flow_run_name="f")
+    def job():
+        step()
+
+    with pytest.raises(ValueError, match="two"):
+        job()
+    failed = "failed with exception: ValueError('two\\nlines') - "
+    of_task = [
+        ("WARNING", "Task run 't'", f"Task run {failed}Retry 1/2 will start 5 second(s) from now"),
+        ("WARNING", "Task run 't'", f"Task run {failed}Retry 2/2 will start immediately"),
+        ("ERROR", "Task run 't'", f"Task run {failed}Retries are exhausted"),
+    ]
+    assert told(collected) == [
+        ("INFO", "durable.engine", "Created flow run 'f' for flow 'job'"),
+        *of_task,
+        ("WARNING", "Flow run 'f'", f"Flow run {failed}Retry 1/1 will start 1.5 second(s) from now"),
+        *of_task,
+        ("ERROR", "Flow run 'f'", f"Flow run {failed}Retries are exhausted"),
+        ("ERROR", "Flow run 'f'", "Finished in state Failed('ValueError: two')"),
+    ]
+
+
+def test_an_exception_that_cannot_be_shown_is_told_by_its_type(collected):
+    class Shy(Exception):
+        def __repr__(self):
+            raise RuntimeError
+
+    @task(retries=1)
+    def step():
+        raise Shy
+
+    with pytest.raises(Shy):
+        step()
+    assert [line[2].split(" - ")[0] for line in told(collected)] == ["Task run failed with exception: Shy"] * 2
+
+
+def test_a_task_that_fails_without_retries_says_nothing_and_raises(collected):
+    @task
+    def step():
+        raise ValueError
+
+    with pytest.raises(ValueError):
+        step()
+    assert collected == []
+
+
+def test_a_resumed_run_is_told_by_its_id_and_its_tasks_keep_their_names(collected):
+    fails, logger = [True], logging.getLogger("durable")
+
+    @task(task_run_name=lambda: "mine" if fails[0] else "another")
+    def step():
+        if fails[0]:
+            raise KeyboardInterrupt
+
+    @flow
+    def job():
+        step()
+
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    run = collected[0].flow_run_id
+    collected.clear()
+    fails[0] = False
+    logger.setLevel("DEBUG")
+    job()
+    flow_run = f"Flow run {spoken(bytes.fromhex(run))!r}"
+    assert re.fullmatch(
+        rf"resuming job {run[:7]}, begun today .*: 0 tasks restored, .* saved", collected[0].getMessage()
+    )
+    assert told(collected)[1:] == [
+        ("DEBUG", flow_run, "Executing 'mine' immediately..."),
+        ("DEBUG", "Task run 'mine'", "Finished in state Completed()"),
+        ("INFO", flow_run, "Finished in state Completed()"),
+    ]
 
 
 def test_a_task_costs_no_record_and_no_text_when_nobody_listens(collected, monkeypatch):

@@ -38,6 +38,15 @@ BAD_TASK = [
     *[("on_interrupt", value) for value in ("ignore", "", 0, False, "RETRY", [])],
     *[("cache_policy", value) for value in ("INPUTS", "", 0, False, object())],
     *[("result_serializer", value) for value in ("json", "", 0, "Pickle")],
+    *[
+        (option, value)
+        for option in ("timeout_seconds", "cache_expiration")
+        for value in (0, 0.0, -1, True, "1", NAN, INF)
+    ],
+    *[("timeout_seconds", value) for value in (timedelta(0), [1])],
+    *[("cache_key_fn", value) for value in ("key", 5)],
+    *[("task_run_name", value) for value in ("", 5, ["name"])],
+    *[(flag, value) for flag in ("refresh_cache", "log_prints", "record_inputs") for value in (1, 0, "yes")],
 ]
 BAD_FLOW = [
     *[("name", value) for value in ("", "\t", 5)],
@@ -49,6 +58,9 @@ BAD_FLOW = [
     *[("retries", value) for value in (-1, 1.0, "3", True)],
     *[("retry_delay_seconds", value) for value in (-1, "3", [1, -1])],
     *[(hook, value) for hook in ("on_cancellation", "on_crashed") for value in (print, [1])],
+    *[("timeout_seconds", value) for value in (0, -1, "1", True, timedelta(0))],
+    *[("flow_run_name", value) for value in ("", 5)],
+    *[(flag, value) for flag in ("log_prints", "record_inputs") for value in (1, "yes")],
 ]
 
 
@@ -112,10 +124,29 @@ def test_a_flow_option_that_can_be_meant_is_accepted(option, value):
 
 @pytest.mark.parametrize("decorate", [task, flow])
 def test_an_option_that_does_not_exist_is_refused_with_those_that_do(decorate):
-    with pytest.raises(ConfigurationError, match=r"unknown option 'retires'; there are .*name"):
-        decorate(retires=3)
-    with pytest.raises(ConfigurationError, match=r"unknown option 'retires'") as caught:
-        decorate(victim).with_options(retires=3)
+    for refuse in (
+        decorate(retires=3),
+        lambda fn: decorate(fn, retires=3),
+        lambda fn: decorate(fn).with_options(retires=3),
+    ):
+        with pytest.raises(ConfigurationError, match=r"unknown option 'retires'; there are .*name") as caught:
+            refuse(victim)
+        assert PLACE in str(caught.value)
+
+
+@pytest.mark.parametrize("decorate", [task, flow])
+def test_what_is_no_hook_is_refused_where_it_is_added(decorate):
+    made = decorate(victim)
+    for add in (made.on_running, made.on_completion, made.on_failure):
+        with pytest.raises(ConfigurationError, match="expected callables") as caught:
+            add("no hook")
+        assert PLACE in str(caught.value)
+    assert not made.definition.options.hooks.any
+
+
+def test_an_argument_left_out_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigurationError, match="leaves out 'folder', but its parameters are path") as caught:
+        task(cache_policy=cache_policies.DEFAULT - "folder")(victim)
     assert PLACE in str(caught.value)
 
 
@@ -144,7 +175,7 @@ def test_the_defaults():
     assert (one.name, one.description, one.tags) == ("victim", "A docstring.", frozenset())
     assert one.definition.policy is cache_policies.DEFAULT
     other = flow(victim).definition.options
-    assert (other.resume, other.resume_within, other.idempotency_key, other.journal) == ("auto", 12 * 3600, None, None)
+    assert (other.resume, other.resume_within, other.idempotency_key, other.journal) == (None, 12 * 3600, None, None)
     assert DEFAULT_RESUME_WITHIN == 43200
 
 

@@ -34,6 +34,8 @@ LATE = {
     "pydantic",
     "sqlite_utils",
     "ssl",
+    "tomli",
+    "tomllib",
 }
 
 

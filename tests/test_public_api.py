@@ -12,17 +12,18 @@ from durable import cache_policies, task_runners
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
-CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunInProgress FlowRunTimeoutError Future
-GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed JournalNotFound JournalNotWritable
+CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled FlowRunInProgress FlowRunTimeoutError
+Future GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed JournalNotFound JournalNotWritable
 MappingError MissingContextError NewerJournal NotAJournal NotSerializable NothingToResume ParameterBindError
 ParameterTypeError RunFailed State StateType SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError
 TerminationSignal UnfinishedRun Unhashable UnresolvedClass UnsupportedFilesystem WorkerDied __version__
-allow_failure close_journals configure flow get_run_logger quote register runtime tags task unmapped
+allow_failure close_journals configure flow get_run_logger quote register runtime tags task temporary_settings unmapped
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "
-    "timeout_seconds on_running on_completion on_failure persist_result on_interrupt cache_policy cache_key_fn "
-    "cache_expiration refresh_cache result_serializer cache_result_in_memory version log_prints record_inputs",
+    "timeout_seconds on_running on_completion on_failure on_rollback on_commit persist_result on_interrupt "
+    "cache_policy cache_key_fn cache_expiration refresh_cache result_serializer cache_result_in_memory version "
+    "log_prints record_inputs",
     "flow": "name description flow_run_name resume resume_within idempotency_key journal retries retry_delay_seconds "
     "timeout_seconds validate_parameters on_running on_completion on_failure on_cancellation on_crashed log_prints "
     "record_inputs persist_result task_runner version",

@@ -8,6 +8,7 @@ from scripts import Script, histories, query
 
 import durable
 from durable import FlowRunInProgress, NothingToResume, flow, task
+from durable.spoken import spoken
 
 HOUR = 3600
 
@@ -153,13 +154,16 @@ def test_durable_resume_auto_lifts_never(journal, monkeypatch):
     assert job.ran == ["second 2"]
 
 
-def test_durable_resume_names_a_run_by_a_prefix_even_if_it_is_not_the_newest(journal, monkeypatch):
+@pytest.mark.parametrize(
+    "asked", [lambda run: run[:12].upper(), lambda run: spoken(bytes.fromhex(run))], ids=["id", "name"]
+)
+def test_durable_resume_names_a_run_by_a_prefix_or_its_name_even_if_it_is_not_the_newest(journal, monkeypatch, asked):
     job = Job()
     job.interrupted(resume="never")
     job.broken = True
     job.interrupted(resume="never")
     old = query(journal, "SELECT id FROM flow_runs ORDER BY flow_run_row")[0][0]
-    monkeypatch.setenv("DURABLE_RESUME", old[:12].upper())
+    monkeypatch.setenv("DURABLE_RESUME", asked(old))
     assert job.flow() == 20
     assert flow_runs(journal) == ["Completed", "Crashed"]
 

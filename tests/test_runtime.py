@@ -243,3 +243,42 @@ def test_print_is_given_back_after_an_exception(journal):
     with pytest.raises(ValueError):
         step()
     assert builtins.print is before
+
+
+def test_the_facts_of_a_run_and_of_the_runs_around_it(journal, clock):
+    @task(version="t3")
+    def step():
+        return task_run.task_version
+
+    @flow(version="s1")
+    def sub():
+        return flow_run.root_flow_run_id, flow_run.parent_flow_run_id, flow_run.flow_version, step()
+
+    @flow(version="v2")
+    def job():
+        return flow_run.id, flow_run.root_flow_run_id, flow_run.flow_version, flow_run.scheduled_start_time, sub()
+
+    run, root, version, began, (sub_root, parent, sub_version, task_version) = job()
+    assert run == root == sub_root == parent
+    assert (version, sub_version, task_version) == ("v2", "s1", "t3")
+    assert began.timestamp() == clock.seconds
+    assert query(journal, "SELECT version FROM flow_runs ORDER BY flow_run_row") == [("v2",), ("s1",)]
+    assert query(journal, "SELECT version FROM task_runs") == [("t3",)]
+
+
+def test_a_test_may_set_a_fact_in_the_environment(monkeypatch):
+    monkeypatch.setenv("DURABLE__RUNTIME__TASK_RUN__NAME", "mine")
+    monkeypatch.setenv("DURABLE__RUNTIME__TASK_RUN__RUN_COUNT", "3")
+    monkeypatch.setenv("DURABLE__RUNTIME__FLOW_RUN__PARAMETERS", '{"day": 1}')
+    assert (task_run.name, task_run.run_count, flow_run.parameters) == ("mine", 3, {"day": 1})
+    monkeypatch.setenv("DURABLE__RUNTIME__TASK_RUN__RUN_COUNT", "three")
+    with pytest.raises(ConfigurationError, match="RUN_COUNT='three': expected a int"):
+        task_run.run_count  # noqa: B018 - asked for its error
+
+
+def test_a_flow_that_is_a_generator_is_refused():
+    with pytest.raises(ConfigurationError, match=r"gen .*: a flow cannot be a generator function"):
+
+        @flow
+        def gen():
+            yield 1

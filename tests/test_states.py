@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from durable.errors import DurableError, InvalidTransition, TaskFailed
+from durable.errors import DurableError, InvalidTransition, TaskFailed, UnfinishedRun
 from durable.journal import close_journals, open_journal
 from durable.states import (
     BY_CODE,
@@ -111,8 +111,8 @@ def test_retrying_follows_a_failed_attempt_only():
     }
 
 
-def test_nothing_follows_itself_but_a_retry():
-    assert [kind.name for kind in STATES if kind in TRANSITIONS[kind]] == ["NotReady", "Retrying"]
+def test_nothing_follows_itself_but_a_retry_and_a_rollback_that_was_decided_first():
+    assert [kind.name for kind in STATES if kind in TRANSITIONS[kind]] == ["NotReady", "Retrying", "RolledBack"]
 
 
 @given(st.sampled_from([None, *STATES]), st.sampled_from(STATES))
@@ -232,7 +232,11 @@ def test_a_failed_state_raises_its_exception_or_gives_it():
 @pytest.mark.parametrize("kind", [FAILED, CRASHED, RUNNING, PENDING], ids=lambda kind: kind.name)
 def test_a_state_without_a_value_raises_what_it_is(kind):
     state = State(kind, "the reason")
-    with pytest.raises(TaskFailed, match=f"{kind.name}: the reason"):
+    final = kind.type in TERMINAL_TYPES
+    error, said = (
+        (TaskFailed, f"{kind.name}: the reason") if final else (UnfinishedRun, f"the reason .it is {kind.name}")
+    )
+    with pytest.raises(error, match=said):
         state.result()
     assert isinstance(state.result(raise_on_failure=False), DurableError)
 

@@ -206,3 +206,57 @@ def test_a_programs_own_alarm_is_left_alone(journal):
 def test_a_limit_that_cannot_be_meant_is_refused(kind, value):
     with pytest.raises(ConfigurationError, match="timeout_seconds"):
         kind(timeout_seconds=value)(lambda: None)
+
+
+# What cannot be ended is told
+
+
+def test_a_blocking_call_on_another_thread_is_told_and_timed_out_when_it_returns(journal, monkeypatch, caplog):
+    monkeypatch.setattr("durable.timeouts._GRACE", 0.05)
+
+    @task(timeout_seconds=SHORT)
+    def step():
+        time.sleep(0.5)  # one call into C
+
+    failed = []
+
+    def run():
+        try:
+            step()
+        except TaskRunTimeoutError:
+            failed.append(True)
+
+    thread = threading.Thread(target=run)
+    with caplog.at_level("WARNING", "durable"):
+        thread.start()
+        thread.join()
+    (told,) = [record.getMessage() for record in caplog.records if "timeout" in record.getMessage()]
+    assert told.startswith("test_a_blocking_call_on_another_thread_is_told")
+    assert "only its own return ends" in told
+    assert failed
+    assert states(journal) == [("Running", None), LATE]
+
+
+def test_a_coroutine_that_blocks_the_loop_is_told(journal, caplog):
+    @task(timeout_seconds=SHORT)
+    async def step():
+        time.sleep(0.2)  # noqa: ASYNC251 - the point
+
+    with caplog.at_level("WARNING", "durable"):
+        asyncio.run(step())
+    (told,) = [record.getMessage() for record in caplog.records if "timeout" in record.getMessage()]
+    assert "could not be ended: it blocked the event loop" in told
+
+
+def test_a_body_that_ends_in_time_is_told_nothing(journal, caplog, monkeypatch):
+    monkeypatch.setattr("durable.timeouts._GRACE", 0.01)
+
+    @task(timeout_seconds=LONG)
+    def step():
+        pass
+
+    thread = threading.Thread(target=step)
+    with caplog.at_level("WARNING", "durable"):
+        thread.start()
+        thread.join()
+    assert not caplog.records

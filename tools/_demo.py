@@ -47,7 +47,8 @@ class Demo:
         self.effects.touch()
         self.files = modules(sysconfig.get_path("stdlib"))
         own = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
-        self.environment = own | {"CENSUS_EFFECTS": str(self.effects)}
+        # Nor do the settings in a user's own file count here.
+        self.environment = own | {"CENSUS_EFFECTS": str(self.effects), "XDG_CONFIG_HOME": str(folder)}
 
     def parsed(self) -> list[str]:
         """The files parsed so far, one entry each time."""

@@ -42,7 +42,7 @@ def run(*command: str | Path, failing: str) -> None:
 def lower_bounds(pyproject: str) -> str:
     """The project's own dependencies, pinned to their lower bounds, as a pip constraints file."""
     block = re.search(r"^dependencies = \[$(.*?)^\]$", pyproject, re.MULTILINE | re.DOTALL)
-    pins = re.findall(r'^ *"([\w.-]+)>=([\w.]+)"', block[1], re.MULTILINE) if block else []
+    pins = re.findall(r'^ *"([\w.-]+)>=([\w.]+)[";]', block[1], re.MULTILINE) if block else []
     if not pins:
         fail("pyproject.toml: expected `dependencies = [`, then one name>=version a line.")
     return "".join(f"{name}=={version}\n" for name, version in pins)

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Final, NoReturn, cast
 
 import click
 
 from durable.cli.exits import INTERRUPTED, told
-from durable.cli.inspect import inspect
 from durable.cli.terminal import note
 from durable.version import __version__
 
+# Command -> its module, which has it under the same name. One is loaded when it is asked for.
+_COMMANDS: Final = {
+    "backup": "durable.cli.backup",
+    "cancel": "durable.cli.cancel",
+    "check": "durable.cli.check",
+    "completion": "durable.cli.completion",
+    "config": "durable.cli.config",
+    "diff": "durable.cli.diff",
+    "export": "durable.cli.export",
+    "fork": "durable.cli.fork",
+    "inspect": "durable.cli.inspect",
+    "plan": "durable.cli.plan",
+    "prune": "durable.cli.prune",
+    "report": "durable.cli.report",
+    "result": "durable.cli.result",
+    "resume": "durable.cli.resume",
+    "run": "durable.cli.run",
+    "tail": "durable.cli.tail",
+    "watch": "durable.cli.watch",
+    "why": "durable.cli.why",
+}
+_COMPLETE: Final = "_DURABLE_COMPLETE"  # how a shell asks for completions: click's convention
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - see above
+        module = _COMMANDS.get(cmd_name)
+        return None if module is None else cast("click.Command", getattr(import_module(module), cmd_name))
+
 
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 fine, 1 what --exit-code asks for, 2 wrong usage, 3 no such file or run, 4 locked, 5 damaged",
 )
@@ -24,15 +58,16 @@ def cli() -> None:
     """Look at journals: what ran, what failed, what a re-run would do."""
 
 
-cli.add_command(inspect)
-
-
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # A name in a journal may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
+    if _COMPLETE in os.environ:
+        from durable.cli.completing import completed
+
+        sys.exit(completed(cli, _COMPLETE, os.environ[_COMPLETE]))
     try:
         with told(note):
             # Not click's own way out: it ends a broken pipe with 1, which means something here.

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
-from durable.cli import facts
-from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun
+from durable.cli import facts, pages
+from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
 
 SCHEMA: Final = 1
 _FIRST: Final = 100
@@ -36,7 +36,7 @@ def dashboard(reader: JournalReader, health: Health, limit: int | None) -> bool:
         "next": {"run": hint.run.id, "text": hint.text} if hint is not None else None,
         "outside": _counts(reader.counts(None)) if health.outside else None,
     }
-    _write(head, "runs", (_row(row) for row in chain(first, rows)))
+    written(head, "runs", (_row(row) for row in chain(first, rows)))
     return not first or first[0].run.completed
 
 
@@ -45,7 +45,7 @@ def flow_run(reader: JournalReader, health: Health, run: FlowRun, nodes: Iterabl
     counts = reader.counts(run)
     parameters = reader.parameters(run)
     facts_of_run = {
-        **_flow(run),
+        **flow_facts(run),
         "tasks": _counts(counts),
         "note": facts.why(reader, run, counts),
         "parameters": None if parameters is None else {key: plain(value) for key, value in parameters.items()},
@@ -61,7 +61,7 @@ def flow_run(reader: JournalReader, health: Health, run: FlowRun, nodes: Iterabl
         ],
         "error": _failure(None if run.completed else reader.failure(run)),
     }
-    _write(
+    written(
         {"schema": SCHEMA, "journal": _journal(reader, health), "run": facts_of_run}, "entries", _entries(reader, nodes)
     )
 
@@ -71,12 +71,13 @@ def task_run(reader: JournalReader, health: Health, run: TaskRun, nodes: Iterabl
     flow = reader.flow_run(run.flow_run_row) if run.flow_run_row is not None else None
     parent = reader.task_run(run.parent_row) if run.parent_row is not None else None
     facts_of_task = {
-        **_task(reader, run),
+        **task_facts(reader, run),
         "process": _process(reader, run.process_row),
         "flow_run": flow.id if flow is not None else None,
         "called_by": parent.id if parent is not None else None,
+        **(pages.document(reader, run) if reader.fits(queries.ALL) else {}),
     }
-    _write(
+    written(
         {"schema": SCHEMA, "journal": _journal(reader, health), "task": facts_of_task},
         "entries",
         _entries(reader, nodes),
@@ -86,13 +87,13 @@ def task_run(reader: JournalReader, health: Health, run: TaskRun, nodes: Iterabl
 def outside(reader: JournalReader, health: Health, nodes: Iterable[Node]) -> None:
     """The task runs outside any flow."""
     head = {"schema": SCHEMA, "journal": _journal(reader, health), "outside": _counts(reader.counts(None))}
-    _write(head, "entries", _entries(reader, nodes))
+    written(head, "entries", _entries(reader, nodes))
 
 
 def viewed(reader: JournalReader, name: str, found: dict[str, Any], items: Iterable[Any]) -> None:
     """What the public views offer of a journal that is newer than this durable."""
     journal = {"path": str(reader.path), "schema": reader.version, "notes": list(reader.notes)}
-    _write({"schema": SCHEMA, "journal": journal, **found}, name, (item._asdict() for item in items))
+    written({"schema": SCHEMA, "journal": journal, **found}, name, (item._asdict() for item in items))
 
 
 def plain(value: Any) -> Any:
@@ -117,7 +118,7 @@ def plain(value: Any) -> Any:
         return {"$repr": f"<{type(value).__name__}>"}
 
 
-def _write(head: dict[str, Any], name: str, items: Iterator[dict[str, Any]]) -> None:
+def written(head: dict[str, Any], name: str, items: Iterator[dict[str, Any]]) -> None:
     """One document whose last member is a list, written as it is read: it may be long."""
     write = sys.stdout.write
     write(json.dumps(head, indent=2)[:-2] + f',\n  "{name}": [')
@@ -145,12 +146,14 @@ def _journal(reader: JournalReader, health: Health) -> dict[str, Any]:
 
 
 def _row(row: facts.Row) -> dict[str, Any]:
-    return {**_flow(row.run), "tasks": _counts(row.counts), "note": row.note}
+    return {**flow_facts(row.run), "tasks": _counts(row.counts), "note": row.note}
 
 
-def _flow(run: FlowRun) -> dict[str, Any]:
+def flow_facts(run: FlowRun) -> dict[str, Any]:
+    """A flow run, without its tasks."""
     return {
         "id": run.id,
+        "called": run.called,
         "flow": run.flow,
         "function": run.function,
         "name": run.name,
@@ -169,7 +172,8 @@ def _flow(run: FlowRun) -> dict[str, Any]:
     }
 
 
-def _task(reader: JournalReader, run: TaskRun) -> dict[str, Any]:
+def task_facts(reader: JournalReader, run: TaskRun) -> dict[str, Any]:
+    """A task run, as in a tree."""
     arguments = reader.arguments(run)
     return {
         "id": run.id,
@@ -201,9 +205,9 @@ def _entries(reader: JournalReader, nodes: Iterable[Node]) -> Iterator[dict[str,
             if node.times is not None:
                 times = node.times
                 entry["seconds"] = {"total": times.total / 1e6, "p50": times.p50 / 1e6, "p95": times.p95 / 1e6}
-        entry["first"] = _task(reader, node.first) if isinstance(node.first, TaskRun) else _flow(node.first)
+        entry["first"] = task_facts(reader, node.first) if isinstance(node.first, TaskRun) else flow_facts(node.first)
         if node.calls > 1:
-            entry["last"] = _task(reader, node.last) if isinstance(node.last, TaskRun) else _flow(node.last)
+            entry["last"] = task_facts(reader, node.last) if isinstance(node.last, TaskRun) else flow_facts(node.last)
         yield entry
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from durable.errors import CorruptPayload, DurableError, JournalBusy
+from durable.errors import ConfigurationError, CorruptPayload, DurableError, FlowRunInProgress, JournalBusy
 from durable.reader import Damaged
 
 NOT_COMPLETED: Final = 1
+WRONG_USAGE: Final = 2
 NO_SUCH: Final = 3
 BUSY: Final = 4
 DAMAGED: Final = 5
@@ -30,8 +31,10 @@ class Stopped(Exception):
 
 def code_of(error: DurableError) -> int:
     """The exit code for an error."""
-    if isinstance(error, JournalBusy):
+    if isinstance(error, JournalBusy | FlowRunInProgress):
         return BUSY
+    if isinstance(error, ConfigurationError):
+        return WRONG_USAGE
     return DAMAGED if isinstance(error, Damaged | CorruptPayload) else NO_SUCH
 
 

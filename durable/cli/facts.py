@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -50,6 +51,8 @@ def why(reader: JournalReader, run: FlowRun, counts: Counts) -> str:
     """Why a run is where it is, in a line; empty if there is nothing to say."""
     if run.type in ("COMPLETED", "CANCELLED"):
         return safe(run.message or "")
+    if run.type == "PENDING":
+        return f"a fork, not begun: durable resume {safe(reader.path.name)} {run.id[:7]}"
     owner = f"process {run.process.pid} on {safe(run.process.host)}"
     if run.ended is None:
         return owner if run.live else f"{owner}, if it still lives"
@@ -85,6 +88,9 @@ def _again(reader: JournalReader, run: FlowRun, counts: Counts) -> str:
         parts.append(f"{counts.cut_off} tasks that were cut off run again")
     if run.type == "FAILED" and counts.failed:
         parts.append(f"{counts.failed} failed {'task runs' if counts.failed == 1 else 'tasks run'} again")
+    if counts.rolled_back:
+        undone = counts.rolled_back
+        parts.append(f"{undone} rolled back {'task runs' if undone == 1 else 'tasks run'} again")
     return " and ".join(parts) or "and the flow goes on from there"
 
 
@@ -121,6 +127,17 @@ def iso(microseconds: int) -> str:
     except OverflowError:
         return "?" * 26
     return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def command(recorded: str) -> str:
+    """A process's command line, as a shell would take it."""
+    try:
+        words = json.loads(recorded)
+    except ValueError:
+        return recorded
+    import shlex
+
+    return shlex.join(map(str, words)) if isinstance(words, list) else recorded
 
 
 def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) -> bool:

@@ -5,28 +5,26 @@ from __future__ import annotations
 import click
 
 from durable.cli import document, text, viewed
-from durable.cli.exits import DAMAGED, NO_SUCH, NOT_COMPLETED, Stopped
-from durable.cli.liveness import alive_for
+from durable.cli.choosing import flow_run_of, opened, run_of, split, task_of
+from durable.cli.completing import words_complete
+from durable.cli.exits import DAMAGED, NOT_COMPLETED, Stopped
 from durable.cli.terminal import Colour, Screen, note
-from durable.reader import FlowRun, JournalReader, TaskRun, calls_of, collapsed, every
-from durable.settings import journal_path
+from durable.reader import JournalReader, TaskRun, calls_of, collapsed, every
 
 OUTSIDE = "outside"
 
 
 @click.command(name="inspect")
-@click.argument("journal", metavar="[DB]", required=False)
-@click.argument("run", metavar="[RUN]", required=False)
+@click.argument("words", metavar="[DB] [RUN [TASK]]", nargs=-1, shell_complete=words_complete)
 @click.option(
     "--all", "everything", is_flag=True, help="Every run of the journal; every call of a run; whole tracebacks."
 )
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="How many runs of the journal.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON document; its shape is told below.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document: schema/cli/inspect.schema.json.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the run, or the newest one, did not complete.")
 @click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
 def inspect(
-    journal: str | None,
-    run: str | None,
+    words: tuple[str, ...],
     *,
     everything: bool,
     limit: int,
@@ -34,10 +32,12 @@ def inspect(
     exit_code: bool,
     colour: Colour,
 ) -> None:
-    """Show what a journal holds, or one run of it.
+    """Show what a journal holds, one run of it, or one task run with its whole history.
 
-    DB is the journal's file; without it DURABLE_JOURNAL, else runs.db. RUN is the beginning of the id of a flow run or
-    task run, "-" for the newest flow run, or "outside" for the tasks called outside any flow.
+    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. RUN is the
+    beginning of the id of a flow run or task run, the name of a flow run, "-" for the newest flow run, or "outside" for
+    the tasks called outside any flow. TASK is the beginning of the id of a task run of that
+    flow run, or the name of one or of its task.
 
     Equal calls (the same task in the same state) are shown together from four up; --all shows each. Nothing is written,
     no code of yours is imported and nothing is unpickled, whatever state the file is in.
@@ -47,14 +47,16 @@ def inspect(
       ok, cached           completed; with another run's result
       failed, timed out    ended with an error
       crashed, lost        cut off: the process said so, or died
+      rolled back          completed, then undone with its transaction
       running, retrying, waiting, pending, cancelled
       running?             nobody can tell whether the process lives
 
     \b
     JSON (--json), on standard output:
       {"schema": 1, "journal": {...}, "next": {"run", "text"} | null,
-       "outside": {counts} | null, "runs": [{"id", "flow", "state",
-       "started", "ended", "seconds", "tasks": {counts}, "note", ...}]}
+       "outside": {counts} | null, "runs": [{"id", "called", "flow",
+       "state", "started", "ended", "seconds", "tasks": {counts},
+       "note", ...}]}
       with RUN: {"schema": 1, "journal", "run" or "task", "entries":
        [{"kind", "depth", "status", "count", "first", "last", ...}]}
       Ids are whole, times ISO 8601 UTC, durations seconds. What JSON
@@ -70,18 +72,17 @@ def inspect(
       5  the journal is damaged
       130  interrupted
     """  # noqa: D301 - \b is the character that tells click to keep the lines
-    path = journal_path(journal)
-    with JournalReader(path, alive_for(path)) as reader:
-        for told in reader.notes:
-            note(told)
+    journal, rest = split(words, ("RUN", "TASK"))
+    run, task = (*rest, None, None)[:2]
+    with opened(journal) as reader:
         if not reader.complete:
             completed = viewed.show(reader, run, None if everything else limit, as_json=as_json)
         elif run is None:
             completed = _dashboard(reader, None if everything else limit, colour, as_json=as_json)
+        elif task is not None:
+            completed = _task(reader, task_of(reader, flow_run_of(reader, run), task), colour, as_json=as_json)
         else:
             completed = _run(reader, run, colour, everything=everything, as_json=as_json)
-        if reader.changed():
-            note("a process began to write while this was read: run the command again for a true picture")
     if exit_code and not completed:
         raise Stopped(NOT_COMPLETED)
 
@@ -110,13 +111,9 @@ def _run(reader: JournalReader, prefix: str, colour: Colour, *, everything: bool
         else:
             text.outside(Screen(colour), reader, nodes, everything=everything)
         return True
-    run = _chosen(reader, prefix)
+    run = run_of(reader, prefix)
     if isinstance(run, TaskRun):
-        if as_json:
-            document.task_run(reader, reader.health(), run, calls_of(reader, run))
-        else:
-            text.task_run(Screen(colour), reader, run, calls_of(reader, run))
-        return run.status in ("ok", "cached")
+        return _task(reader, run, colour, as_json=as_json)
     nodes = (every if everything else collapsed)(reader, run)
     if as_json:
         document.flow_run(reader, reader.health(), run, nodes)
@@ -125,21 +122,9 @@ def _run(reader: JournalReader, prefix: str, colour: Colour, *, everything: bool
     return run.completed
 
 
-def _chosen(reader: JournalReader, prefix: str) -> FlowRun | TaskRun:
-    if prefix == "-":
-        newest = reader.latest()
-        if newest is None:
-            raise Stopped(NO_SUCH, f"{reader.path}: nothing was run yet")
-        return newest
-    found = reader.find(prefix)
-    if not found:
-        raise Stopped(
-            NO_SUCH,
-            f"{reader.path}: no flow run or task run has an id that begins with {prefix!r}. See `durable inspect`",
-        )
-    if len(found) > 1:
-        ids = ", ".join(run.id[: len(prefix) + 4] for run in found)
-        raise Stopped(
-            NO_SUCH, f"{reader.path}: several runs have ids that begin with {prefix!r}: {ids}... Give more digits"
-        )
-    return found[0]
+def _task(reader: JournalReader, run: TaskRun, colour: Colour, *, as_json: bool) -> bool:
+    if as_json:
+        document.task_run(reader, reader.health(), run, calls_of(reader, run))
+    else:
+        text.task_run(Screen(colour), reader, run, calls_of(reader, run))
+    return run.status in ("ok", "cached")

@@ -22,6 +22,7 @@ _COLOURS: Final = {
     "crashed": _RED,
     "lost": _RED,
     "damaged": _RED,
+    "rolled back": _YELLOW,
     "running": _YELLOW,
     "running?": _YELLOW,
     "retrying": _YELLOW,

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from durable.cli import facts
+from durable.cli import facts, pages
 from durable.cli.terminal import Screen, clipped, note, value_text
 from durable.codec.inert import safe, size
 from durable.phrases import counted, duration
-from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun
+from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
 
-_COLUMNS: Final = ("RUN", "FLOW", "STATE", "STARTED", "TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT")
+_COLUMNS: Final = ("RUN", "NAME", "FLOW", "STATE", "STARTED", "TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT")
+_STATE: Final = _COLUMNS.index("STATE")
 _RIGHT: Final = frozenset({"TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT"})
 _FIRST: Final = 100  # rows that decide how wide the columns are
 _NAME: Final = 32
@@ -68,6 +68,7 @@ def _counted(counts: Counts) -> str:
         (counts.failed, "failed"),
         (counts.crashed, "crashed"),
         (counts.running + counts.lost, "without an end"),
+        (counts.rolled_back, "rolled back"),
         (counts.other, "other"),
     )
     return ", ".join(f"{number} {word}" for number, word in words if number)
@@ -80,8 +81,8 @@ def _table(screen: Screen, first: list[facts.Row], rest: Iterator[facts.Row]) ->
     for row, line in chain(zip(first, cells, strict=True), ((row, _cells(screen, row)) for row in rest)):
         text = _aligned(line, widths)
         room = None if screen.width is None else max(screen.width - len(text) - 3, 20)
-        state = line[2].ljust(widths[2])
-        at = 2 + widths[0] + 2 + widths[1] + 2
+        state = line[_STATE].ljust(widths[_STATE])
+        at = 2 + sum(width + 2 for width in widths[:_STATE])
         painted = (
             text[:at]
             + screen.paint(row.run.type if row.run.completed else row.run.state, state)
@@ -94,6 +95,7 @@ def _cells(screen: Screen, row: facts.Row) -> tuple[str, ...]:
     run, counts = row.run, row.counts
     return (
         run.id[:7],
+        clipped(run.called, _NAME),
         clipped(run.flow, _NAME),
         safe(run.state),
         facts.when(run.started, tty=screen.tty),
@@ -116,9 +118,7 @@ def flow_run(screen: Screen, reader: JournalReader, run: FlowRun, nodes: Iterabl
     """One flow run: its facts, and the tree of what it called."""
     counts = reader.counts(run)
     screen.line(f"{screen.paint('title', safe(run.flow))} {run.id}  {screen.paint(run.state, safe(run.state))}")
-    lines = [("function", safe(run.function))]
-    if run.name:
-        lines.append(("name", safe(run.name)))
+    lines = [("name", safe(run.called)), ("function", safe(run.function))]
     if run.idempotency_key:
         lines.append(("idempotency key", safe(run.idempotency_key)))
     parameters = reader.parameters(run)
@@ -139,7 +139,7 @@ def flow_run(screen: Screen, reader: JournalReader, run: FlowRun, nodes: Iterabl
         versions = f"Python {safe(process.python)}, durable {safe(process.durable)}, SQLite {safe(process.sqlite)}"
         where = f"pid {process.pid} on {safe(process.host)}"
         lines.append((f"execution {number}", f"{safe(execution.state)}, {span}: {where}, {versions}"))
-        lines.append(("", f"{_command(process.command)}  in {safe(process.folder)}"))
+        lines.append(("", f"{safe(facts.command(process.command))}  in {safe(process.folder)}"))
     _facts(screen, lines)
     failure = reader.failure(run)
     if failure is not None and not run.completed:
@@ -177,15 +177,20 @@ def task_run(screen: Screen, reader: JournalReader, run: TaskRun, nodes: Iterabl
     lines.append(("process", f"pid {process.pid} on {safe(process.host)}, Python {safe(process.python)}"))
     if run.flow_run_row is not None:
         flow = reader.flow_run(run.flow_run_row)
-        lines.append(("in flow run", f"{safe(flow.flow)} {flow.id[:7]}"))
+        lines.append(("in flow run", f"{safe(flow.flow)} {flow.id[:7]}, called {safe(flow.called)}"))
     if run.parent_row is not None:
         parent = reader.task_run(run.parent_row)
         lines.append(("called by", f"{facts.call(reader, parent)} {parent.id[:7]}"))
+    known = reader.fits(queries.ALL)  # an older journal has no more than the above
+    if known:
+        lines += pages.key_lines(screen, reader, run)
     _facts(screen, lines)
     failure = reader.failure(run)
     if failure is not None:
         screen.line()
         _failure(screen, failure, "  ", None)
+    if known:
+        pages.sections(screen, reader, run)
     tree(screen, reader, nodes, everything=True)
 
 
@@ -244,6 +249,7 @@ def _counted_run(counts: Counts) -> str:
         (counts.crashed, "crashed"),
         (counts.lost, "lost"),
         (counts.running, "in flight"),
+        (counts.rolled_back, "rolled back"),
         (counts.other, "other"),
     )
     return ", ".join(f"{number} {word}" for number, word in words if number) or "none"
@@ -264,13 +270,3 @@ def _failure(screen: Screen, failure: Failure, indent: str, longest: int | None)
         lines = [lines[0], f"  ... {counted(left_out, 'line')} left out, --all shows them ...", *lines[-longest + 1 :]]
     for line in lines:
         screen.line(f"{indent}{safe(line)}".rstrip())
-
-
-def _command(command: str) -> str:
-    try:
-        words = json.loads(command)
-    except ValueError:
-        return safe(command)
-    import shlex
-
-    return safe(shlex.join(map(str, words)) if isinstance(words, list) else command)

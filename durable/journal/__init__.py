@@ -14,7 +14,7 @@ from durable.journal.facts import (
 )
 from durable.journal.journal import Journal
 from durable.journal.registry import close_journals, open_journal
-from durable.journal.writer import Entry
+from durable.journal.writer import Entry, Statement
 
 __all__ = [
     "FORMAT_DURABLE",
@@ -27,6 +27,7 @@ __all__ = [
     "Label",
     "Outcome",
     "Place",
+    "Statement",
     "TaskRecord",
     "Yielded",
     "close_journals",

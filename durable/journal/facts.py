@@ -27,7 +27,10 @@ class TaskRecord(NamedTuple):
 
 
 class FlowRecord(NamedTuple):
-    """Where a flow run stands: its newest transition, and the process that recorded it."""
+    """Where a flow run stands: its newest transition, and the process that recorded it.
+
+    Of a fork, `forked_from` is the id of its original and `forked_before` the row of the task run it parts at.
+    """
 
     id: int
     key: bytes
@@ -42,6 +45,8 @@ class FlowRecord(NamedTuple):
     message: str | None
     parameters: bytes
     name: str | None
+    forked_from: bytes | None
+    forked_before: int | None
 
 
 class Outcome(NamedTuple):

@@ -87,6 +87,12 @@ class Journal(Lookups):
         begun = (key, flow_id, *parents, self.process_id, state.code, clock().now())
         return Entry(True, (sql.ADD_FLOW_RUN, (*begun, parameters, digest, idempotency_key, *label)))
 
+    def flow_run_cached(self, begun: Entry, state: StateKind, result_id: int) -> Entry:
+        """A new flow run, as `flow_run_begins` gives it, whose body never begins: another one's result is its own."""
+        now = clock().now()
+        first = sql.ADD_FIRST_FLOW_STATE, (state.code, now, self.process_id, result_id)
+        return Entry(True, *begun.statements, first, at=now)
+
     def flow_run_enters(
         self, run: int, seq: int, states: tuple[tuple[StateKind, str | None], ...], outcome: Outcome | None = None
     ) -> Entry:
@@ -195,8 +201,8 @@ def _transitions(
         text = with_result if outcome is not None and number == 0 else plain
         rows.append((text, (run, seq + number, kind.code, now, process_id, message)))
     if source is not None:
-        kind, number = states[-1][0], len(states) - 1
-        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, source)
+        (kind, message), number = states[-1], len(states) - 1
+        rows[-1] = sql.ADD_EXECUTION, (run, seq + number, kind.code, now, process_id, message, source)
     return Entry(synced, *rows, at=now)
 
 

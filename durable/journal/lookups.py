@@ -28,6 +28,34 @@ class Lookups(Writer):
         """The newest task run row of a flow run; 0 if it has none."""
         return int(self.rows(sql.NEWEST_TASK_RUN, (flow_run_id,))[0][0])
 
+    def newest_in_family(self, flow_run_id: int) -> int:
+        """The newest task run row of a flow run and its subflows; 0 if there is none."""
+        return int(self.rows(sql.NEWEST_IN_FAMILY, (flow_run_id,))[0][0])
+
+    def first_of_line(self, flow_run_id: int) -> bytes:
+        """The id of the run that a fork, or a fork of a fork, was made of at first."""
+        key: bytes = self.rows(sql.FIRST_OF_LINE, (flow_run_id,))[0][0]
+        return key
+
+    def begun(self, run: int) -> int:
+        """When a task run began, in microseconds since the epoch."""
+        return int(self.rows(sql.FIND_BEGUN, (run,))[0][0])
+
+    def caller_of_task(self, run: int) -> tuple[int | None, int | None]:
+        """The flow run and the task run that a task run was called in."""
+        flow_run, task_run = self.rows(sql.CALLER_OF_TASK, (run,))[0]
+        return flow_run, task_run
+
+    def caller_of_flow(self, run: int) -> tuple[int | None, int | None]:
+        """The flow run and the task run that a flow run was called in."""
+        flow_run, task_run = self.rows(sql.CALLER_OF_FLOW, (run,))[0]
+        return flow_run, task_run
+
+    def task_run_name(self, run: int) -> str | None:
+        """The name of a task run's own, if it was given one."""
+        name: str | None = self.rows(sql.FIND_TASK_RUN_NAME, (run,))[0][0]
+        return name
+
     def executed_source(self, run: int) -> int | None:
         """The task row a task run was last executed with, if it is another than the run's own."""
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
@@ -130,6 +158,14 @@ class Lookups(Writer):
     def failed_flow_attempts(self, flow_run_id: int) -> int:
         """How many failed attempts a flow run has on record since it last ended Failed."""
         return int(self.rows(sql.COUNT_FLOW_RETRIES, (flow_run_id,))[0][0])
+
+    def was_rolled_back(self, run: int) -> bool:
+        """Whether a task run was ever rolled back."""
+        return bool(self.rows(sql.WAS_ROLLED_BACK, (run,))[0][0])
+
+    def has_rollbacks(self, flow_run_id: int) -> bool:
+        """Whether any task run of a flow run was rolled back."""
+        return bool(self.rows(sql.HAS_ROLLBACKS, (flow_run_id,))[0][0])
 
     def restored(self, flow_run_id: int) -> tuple[int, int]:
         """How many completed task runs a flow run has, and how many microseconds they took."""

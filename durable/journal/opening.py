@@ -60,6 +60,10 @@ def connect(path: Path) -> sqlite3.Connection:
             _create(path)
     except OSError as error:
         raise JournalNotWritable(str(path), f"it cannot be used: {error.strerror or error}. {_CHOOSE}") from error
+    except sqlite3.Error as error:
+        raise JournalNotWritable(
+            str(path), f"SQLite cannot create it: {error}. Check the disk; nothing was recorded yet"
+        ) from error
     connection = _open(path)
     try:
         if _version(path, connection) < schema.VERSION:

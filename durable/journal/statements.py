@@ -24,6 +24,11 @@ INSERT INTO flow_run (key, flow_id, parent_flow_run_id, parent_task_run_id, proc
                       parameters_digest, idempotency_key, name, tags, version)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"""
 
+# The first transition of a flow run just written: a fork reuses a subflow of its original.
+ADD_FIRST_FLOW_STATE: Final = """
+INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id)
+VALUES (last_insert_rowid(), 1, ?, ?, ?, ?)"""
+
 # What happens to a flow run next, with or without a result written just before in the same transaction.
 ADD_FLOW_STATE: Final = """
 INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, message) VALUES (?, ?, ?, ?, ?, ?)"""
@@ -82,7 +87,8 @@ WHERE o.cache_key = ? AND s.state = 7 AND s.result_id = o.id ORDER BY o.id DESC 
 OTHER_SOURCES: Final = "SELECT id, source FROM task WHERE key = ? AND id <> ? ORDER BY id DESC LIMIT 20"
 RECENT_INPUTS: Final = """
 SELECT t.inputs FROM task_run AS t JOIN task AS d ON d.id = t.task_id
-WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = ? AND t.flow_run_id IS NOT ? AND t.inputs IS NOT NULL
+WHERE t.id > (SELECT max(id) - 500 FROM task_run) AND d.key = :a AND t.inputs IS NOT NULL
+  AND (:b IS NULL OR t.flow_run_id IS NOT :b)
 ORDER BY t.id DESC LIMIT 20"""
 
 FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
@@ -108,14 +114,22 @@ WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """
-INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, task_id) VALUES (?, ?, ?, ?, ?, ?)"""
+INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message, task_id) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
+
+# When a task run began, and in what it was called.
+CALLER_OF_TASK: Final = "SELECT flow_run_id, parent_id FROM task_run WHERE id = ?"
+CALLER_OF_FLOW: Final = "SELECT parent_flow_run_id, parent_task_run_id FROM flow_run WHERE id = ?"
+FIND_BEGUN: Final = "SELECT at FROM task_run WHERE id = ?"
 
 # How often a task run's body has begun.
 COUNT_EXECUTIONS: Final = """
 SELECT (t.state IN (5, 6)) + (SELECT count(*) FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.state IN (5, 6))
 FROM task_run AS t WHERE t.id = ?"""
+
+# The name a task run was given when it began.
+FIND_TASK_RUN_NAME: Final = "SELECT name FROM task_run WHERE id = ?"
 
 # A version of a task's source.
 FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
@@ -123,7 +137,8 @@ FIND_SOURCE: Final = "SELECT source, parts FROM task WHERE id = ?"
 # Where flow runs stand now: by id, by idempotency key, or the unfinished ones of one call, newest first.
 _FLOW_RECORD: Final = """
 SELECT r.id, r.key, r.at, coalesce(s.seq, 0), coalesce(s.state, r.state), coalesce(s.at, r.at), s.result_id,
-       p.pid, p.host, p.started_at, s.message, r.parameters_digest, r.name
+       p.pid, p.host, p.started_at, s.message, r.parameters_digest, r.name,
+       (SELECT o.key FROM flow_run AS o WHERE o.id = r.forked_from_id), r.forked_before_id
 FROM flow_run AS r
 LEFT JOIN flow_run_state AS s
     ON s.flow_run_id = r.id AND s.seq = (SELECT max(seq) FROM flow_run_state WHERE flow_run_id = r.id)
@@ -134,7 +149,8 @@ FIND_FLOW_RUN_BY_IDEMPOTENCY_KEY: Final = _FLOW_RECORD + "WHERE r.flow_id = ? AN
 UNFINISHED_FLOW_RUNS: Final = (
     _FLOW_RECORD
     + """WHERE r.flow_id = ? AND r.parameters_digest = ? AND r.parent_flow_run_id IS NULL AND r.idempotency_key IS NULL
-  AND coalesce(s.state, r.state) NOT IN (7, 8, 14) ORDER BY r.id DESC LIMIT 50"""
+  AND coalesce(s.state, r.state) NOT IN (7, 8, 14) AND NOT (r.forked_from_id IS NOT NULL AND s.seq IS NULL)
+ORDER BY r.id DESC LIMIT 50"""  # a fork is begun by whoever asks for it, not by the next run of the script
 )
 
 # A person's choice of run: at most two, to tell one from several.
@@ -160,10 +176,57 @@ SELECT max(at) FROM (
     UNION ALL SELECT max(t.at, coalesce((SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id), 0))
     FROM (SELECT id, at FROM task_run WHERE flow_run_id = :a ORDER BY id DESC LIMIT 100) AS t)"""
 
-# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took.
+# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took. What was
+# rolled back, or executed again since, does not count.
 COUNT_RESTORED: Final = """
 WITH RECURSIVE family(id) AS (
     VALUES (?) UNION ALL SELECT r.id FROM flow_run AS r JOIN family ON r.parent_flow_run_id = family.id)
 SELECT count(*), coalesce(sum(max(0, s.at - t.at)), 0)
 FROM family JOIN task_run AS t ON t.flow_run_id = family.id
-JOIN task_run_state AS s ON s.task_run_id = t.id AND s.state IN (7, 8)"""
+JOIN task_run_state AS s ON s.task_run_id = t.id AND s.state IN (7, 8)
+WHERE NOT EXISTS (SELECT 1 FROM task_run_state AS n WHERE n.task_run_id = s.task_run_id AND n.seq = s.seq + 1)"""
+
+# Whether a task run was rolled back, ever; and whether any was in a flow run.
+WAS_ROLLED_BACK: Final = "SELECT EXISTS (SELECT 1 FROM task_run_state WHERE task_run_id = ? AND state = 9)"
+HAS_ROLLBACKS: Final = """
+SELECT EXISTS (SELECT 1 FROM task_run AS t JOIN task_run_state AS s ON s.task_run_id = t.id AND s.state = 9
+               WHERE t.flow_run_id = ?)"""
+
+# For a rollback: the calls made in a flow run (or outside any) after a task run, and the subflows, each with the task
+# run whose body made it.
+CALLS_IN: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND id > ? ORDER BY id"
+SUBFLOWS_IN: Final = "SELECT id, parent_task_run_id FROM flow_run WHERE parent_flow_run_id = ?"
+
+# For a rollback: where a run stands, what it was before, and what it last returned.
+STANDING_TASK_RUN: Final = """
+SELECT coalesce(s.seq, 0), coalesce(s.state, t.state),
+       (SELECT state FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.seq = s.seq - 1), d.key,
+       (SELECT max(c.result_id) FROM task_run_state AS c WHERE c.task_run_id = t.id AND c.state = 7)
+FROM task_run AS t
+JOIN task AS d ON d.id = t.task_id
+LEFT JOIN task_run_state AS s
+    ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+WHERE t.id = ?"""
+STANDING_FLOW_RUN: Final = """
+SELECT coalesce(max(s.seq), 0), coalesce((
+    SELECT state FROM flow_run_state WHERE flow_run_id = r.id ORDER BY seq DESC LIMIT 1), r.state)
+FROM flow_run AS r LEFT JOIN flow_run_state AS s ON s.flow_run_id = r.id WHERE r.id = ?"""
+
+# The newest task run of a flow run and its subflows.
+NEWEST_IN_FAMILY: Final = """
+WITH RECURSIVE family(id) AS (
+    VALUES (?) UNION ALL SELECT r.id FROM flow_run AS r JOIN family ON r.parent_flow_run_id = family.id)
+SELECT coalesce(max(t.id), 0) FROM family JOIN task_run AS t ON t.flow_run_id = family.id"""
+
+# A new run with the parameters of another one, whose completed calls it reuses up to a task run. It has not begun.
+FORK_FLOW_RUN: Final = """
+INSERT INTO flow_run (key, flow_id, process_id, state, at, parameters, parameters_digest, tags, version,
+                      forked_from_id, forked_before_id)
+SELECT ?, flow_id, ?, ?, ?, parameters, parameters_digest, tags, version, id, ? FROM flow_run WHERE id = ?"""
+
+# The run that a line of forks begins with.
+FIRST_OF_LINE: Final = """
+WITH RECURSIVE line(id) AS (
+    VALUES (?) UNION SELECT r.forked_from_id FROM line JOIN flow_run AS r ON r.id = line.id
+    WHERE r.forked_from_id IS NOT NULL)
+SELECT r.key FROM line JOIN flow_run AS r ON r.id = line.id ORDER BY r.id LIMIT 1"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from durable.reader import queries
 from durable.reader.journal import JournalReader
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Node, Process, TaskRun, Times
 from durable.reader.opening import Damaged
@@ -23,4 +24,5 @@ __all__ = [
     "calls_of",
     "collapsed",
     "every",
+    "queries",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple
@@ -14,8 +14,9 @@ from durable.journal.schema import bound
 from durable.reader import sql
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
-from durable.reader.opening import Damaged, Opened, explained, has_log, open_for_reading, sizes
+from durable.reader.opening import Damaged, Opened, compiles, explained, has_log, open_for_reading, sizes
 from durable.reader.standing import KNOWN, STARTS, Standing, StateName
+from durable.spoken import digits_of
 
 _CHECKED_BYTES: Final = 16 << 20  # a structural check costs about 1 ms for each MB
 _FAILURE_BYTES: Final = 4 << 20
@@ -27,6 +28,11 @@ _HEX: Final = frozenset("0123456789abcdef")
 def _nobody_knows(run: bytes, host: str, pid: int) -> bool | None:
     del run, host, pid
     return None
+
+
+def _range(prefix: str) -> tuple[bytes, bytes]:
+    """The lowest and the highest id that begin with some hex digits."""
+    return bytes.fromhex(prefix.ljust(32, "0")), bytes.fromhex(prefix.ljust(32, "f"))
 
 
 class _Stretch(NamedTuple):
@@ -92,6 +98,13 @@ class JournalReader:
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 
+    def fits(self, texts: Iterable[str]) -> bool:
+        """Whether the file has the tables and columns that these queries ask for."""
+        try:
+            return all(compiles(self._connection, text) for text in texts)
+        except sqlite3.Error as error:
+            raise explained(self.path, error) from error
+
     def stream(self, text: str, *parameters: object) -> Iterator[Any]:
         """The rows of a query one by one: for passes over a run of any length."""
         try:
@@ -107,6 +120,10 @@ class JournalReader:
             yield
         finally:
             self.rows("ROLLBACK")
+
+    def copy_to(self, target: sqlite3.Connection) -> None:
+        """Copy the whole file, one moment of it, into another database."""
+        self._connection.backup(target)
 
     def state(self, code: int) -> StateName:
         """A state by its number, as the file explains it: a newer journal may have states unknown here."""
@@ -170,14 +187,21 @@ class JournalReader:
         """Rows of a flow run and of its subflows, at any depth; parents first."""
         return [found for (found,) in self.rows(sql.FAMILY, row)]
 
-    def find(self, prefix: str, limit: int = 6) -> list[FlowRun | TaskRun]:
-        """Runs whose id begins with `prefix` (hex digits): the flow runs if there are any, otherwise task runs."""
-        prefix = prefix.lower()
-        if not prefix or len(prefix) > 32 or not _HEX.issuperset(prefix):
-            return []
-        low, high = (bytes.fromhex(prefix.ljust(32, digit)) for digit in "0f")
-        flows = [self._flow_run(row) for row in self.rows(sql.FLOW_RUNS_BY_KEY, low, high, limit)]
-        return [*flows] or [self._task_run(row) for row in self.rows(sql.TASK_RUNS_BY_KEY, low, high, limit)]
+    def find(self, asked: str, limit: int = 6) -> list[FlowRun | TaskRun]:
+        """Runs whose id begins with `asked` (hex digits): the flow runs if there are any, otherwise task runs. If there
+        are none, the flow runs that are called so.
+        """
+        if 0 < len(asked) <= 32 and _HEX.issuperset(asked.lower()):
+            flows = self._flow_runs_by_id(sql.FLOW_RUNS_BY_KEY, asked, limit)
+            tasks = [] if flows else self.rows(sql.TASK_RUNS_BY_KEY, *_range(asked), limit)
+            if flows or tasks:
+                return [*flows, *map(self._task_run, tasks)]
+        digits = digits_of(asked)
+        spoken = self._flow_runs_by_id(sql.FLOW_RUNS_SPOKEN, digits, limit) if digits is not None else []
+        return [*spoken, *map(self._flow_run, self.rows(sql.FLOW_RUNS_NAMED, asked, limit))]
+
+    def _flow_runs_by_id(self, text: str, prefix: str, limit: int) -> list[FlowRun]:
+        return [self._flow_run(row) for row in self.rows(text, *_range(prefix), limit)]
 
     def latest(self) -> FlowRun | TaskRun | None:
         """The newest flow run; in a journal without any, the newest task run."""
@@ -209,13 +233,13 @@ class JournalReader:
         else:
             standing = self.standing(run.row)
             found = self.rows(sql.COUNTS, run.row, standing.process)[0]
-        total, completed, cached, failed, crashed, mine, others, cut_off, open_ = (number or 0 for number in found)
+        total, completed, cached, failed, crashed, undone, mine, others, cut_off, open_ = (n or 0 for n in found)
         if standing.live is False and run is not None:
             others, mine, cut_off = others + mine, 0, max(cut_off, open_)
         elif run is None:
             mine, others = others, 0
-        other = total - completed - cached - failed - crashed - mine - others
-        return Counts(total, completed, cached, failed, crashed, others, mine, other, cut_off or None)
+        other = total - completed - cached - failed - crashed - undone - mine - others
+        return Counts(total, completed, cached, failed, crashed, others, mine, undone, other, cut_off or None)
 
     def standing(self, row: int) -> Standing:
         """Who may be executing a flow run. Its root decides, for the lock is the root's."""
@@ -280,7 +304,9 @@ class JournalReader:
         newest = stretches[-1]
         shown = state = self.state(newest.state)
         ended = newest.ended
-        if not state.ended:
+        if state.type == "PENDING":  # a fork that nobody has begun: there is no process to have died
+            live = False
+        elif not state.ended:
             if live is False:
                 shown, ended = StateName("Crashed", "CRASHED"), self._last_record(id_, _NEWEST)
             elif live is None:
@@ -297,7 +323,7 @@ class JournalReader:
             state=shown.name,
             type=shown.type,
             recorded=state.name,
-            died=live is False and not state.ended,
+            died=live is False and not state.ended and state.type != "PENDING",
             live=live,
             started=started,
             ended=ended,

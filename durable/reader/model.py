@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from durable.spoken import spoken
+
 # Whether the process that executes a run (its id in bytes, the process's host and pid) is alive; None: cannot be told.
 Alive = Callable[[bytes, str, int], "bool | None"]
 
@@ -86,6 +88,11 @@ class FlowRun(NamedTuple):
     parent_task_row: int | None
 
     @property
+    def called(self) -> str:
+        """How people call it: its own name, or the two words its id stands for."""
+        return self.name or spoken(bytes.fromhex(self.id))
+
+    @property
     def completed(self) -> bool:
         """Whether it came to its end."""
         return self.type == "COMPLETED"
@@ -160,6 +167,7 @@ class Counts(NamedTuple):
     crashed: int = 0
     lost: int = 0
     running: int = 0
+    rolled_back: int = 0
     other: int = 0
     newest_cut_off: int | None = None  # row of the newest one crashed or lost
 

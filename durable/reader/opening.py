@@ -213,10 +213,10 @@ def _identify(file: Path, connection: sqlite3.Connection) -> tuple[int, bool]:
         raise Damaged(str(file), f"it is damaged: the tables {', '.join(sorted(_TABLES - tables))} are missing")
     if version == VERSION:
         return version, True
-    return version, all(_compiles(connection, query) for query in ALL)
+    return version, all(compiles(connection, query) for query in ALL)
 
 
-def _compiles(connection: sqlite3.Connection, query: str) -> bool:
+def compiles(connection: sqlite3.Connection, query: str) -> bool:
     """Whether the tables and columns of a query are there: a newer journal may have others."""
     nothing = bound(query, (None,) * (2 if ":a" in query else query.count("?")))
     try:

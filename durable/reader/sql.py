@@ -21,6 +21,8 @@ SELECT r.id, r.key, r.flow_id, r.name, r.state, r.at, r.process_id, r.idempotenc
 FROM flow_run AS r """
 FLOW_RUN: Final = _FLOW_RUN + "WHERE r.id = ?"
 FLOW_RUNS_BY_KEY: Final = _FLOW_RUN + "WHERE r.key BETWEEN ? AND ? LIMIT ?"
+FLOW_RUNS_SPOKEN: Final = _FLOW_RUN + "WHERE r.key BETWEEN ? AND ? AND r.name IS NULL LIMIT ?"
+FLOW_RUNS_NAMED: Final = _FLOW_RUN + "WHERE r.name = ? ORDER BY r.id DESC LIMIT ?"
 ROOT_RUNS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id IS NULL AND r.id < ? ORDER BY r.id DESC LIMIT ?"
 # What is called is recorded after its caller. In a damaged file that may not be so, and a walk down must end.
 SUBFLOWS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id = ? AND r.id > ? ORDER BY r.id"
@@ -56,7 +58,7 @@ FAMILY: Final = _FAMILY + "SELECT id FROM family"
 
 # The task runs of a flow run and its subflows, counted by where they stand: :b is the process that executes it now.
 _COUNTED: Final = """
-SELECT count(*), sum(state IN (7, 9)), sum(state = 8), sum(state IN (10, 11)), sum(state = 12),
+SELECT count(*), sum(state = 7), sum(state = 8), sum(state IN (10, 11)), sum(state = 12), sum(state = 9),
        sum(state IN (3, 4, 5, 6, 13) AND process = :b), sum(state IN (3, 4, 5, 6, 13) AND process <> :b),
        max(iif(state = 12 OR state IN (3, 4, 5, 6, 13) AND process <> :b, id, NULL)),
        max(iif(state IN (3, 4, 5, 6, 13), id, NULL))
@@ -67,10 +69,11 @@ FROM (SELECT t.id AS id, coalesce(s.state, t.state) AS state, coalesce(s.process
 COUNTS: Final = _FAMILY + _COUNTED.format(source="family JOIN task_run AS t ON t.flow_run_id = family.id")
 COUNTS_OUTSIDE: Final = _COUNTED.format(source="(SELECT * FROM task_run WHERE flow_run_id IS :a) AS t")
 
-# Task runs as they stand, with all that is shown of one.
+# Task runs as they stand, with all that is shown of one. One that was rolled back had ended before.
 _TASK_RUN: Final = """
 SELECT t.id, t.key, t.task_id, t.name, t.state, t.at, t.process_id, t.occurrence, t.inputs, t.flow_run_id, t.parent_id,
-       s.state, s.at, s.process_id, s.message, s.result_id, length(o.payload),
+       s.state, iif(s.state = 9, (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state = 7),
+                    s.at), s.process_id, s.message, s.result_id, length(o.payload),
        (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6)),
        (SELECT count(*) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6))
 FROM task_run AS t
@@ -109,3 +112,27 @@ VIEWED_RUN: Final = _VIEWED_RUN + "WHERE substr(id, 1, length(:a)) = :a LIMIT 2"
 VIEWED_TASKS: Final = """
 SELECT id, task, state, state_type, started, seconds, attempts, result_bytes, message, task_run_row
 FROM task_runs WHERE flow_run_row = ? AND task_run_row > ? ORDER BY task_run_row LIMIT ?"""
+
+# For the report, which also reads journals without the columns of format 2: then NULL stands for them.
+_SPANS: Final = """
+SELECT t.id, t.parent_id, t.task_id, {worker}, t.state, t.at, t.process_id, s.state, s.at, s.process_id
+FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
+WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
+SPANS: Final = _SPANS.format(worker="t.worker")
+SPANS_OF_FORMAT_1: Final = _SPANS.format(worker="NULL")
+
+# What one task run has on record beside where it stands.
+REASON: Final = """
+SELECT reason, version, worker, (SELECT count(*) FROM task_run_yield WHERE task_run_id = t.id)
+FROM task_run AS t WHERE t.id = ?"""
+HISTORY: Final = """
+SELECT state, at, substr(message, 1, 1000) FROM task_run_state WHERE task_run_id = ? ORDER BY seq LIMIT ?"""
+
+# What waited for what: of one task run, and between the tasks of a flow run.
+UPSTREAM: Final = """
+SELECT u.id, u.key, d.argument FROM task_run_dependency AS d JOIN task_run AS u ON u.id = d.upstream_id
+WHERE d.task_run_id = ? LIMIT ?"""
+DEPENDENCIES: Final = """
+SELECT t.task_id, u.task_id, substr(d.argument, 1, 100)
+FROM task_run AS t JOIN task_run_dependency AS d ON d.task_run_id = t.id JOIN task_run AS u ON u.id = d.upstream_id
+WHERE t.flow_run_id = ?"""

@@ -22,6 +22,7 @@ _EXECUTING: Final = {
     "Cancelling": model.CANCELLING,
 }
 STARTS: Final = frozenset({5, 6})  # Running, Retrying: an attempt begins
+UNDONE: Final = 9  # RolledBack
 
 
 class StateName(NamedTuple):

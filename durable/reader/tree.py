@@ -18,7 +18,7 @@ from durable.reader import sql
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun, Node, TaskRun
 from durable.reader.spread import Spread
-from durable.reader.standing import STARTS, Standing
+from durable.reader.standing import STARTS, UNDONE, Standing
 
 ALIKE: Final = 4  # siblings from which on equal ones are shown together
 _PAGE: Final = 500
@@ -144,7 +144,9 @@ def _collect_tasks(reader: JournalReader, member: int | None, scope: _Item, call
             state, process, began, ended = first_state, first_process, first_at, first_at
             attempts = 1 if state in STARTS else 0
         if later is not None:
-            state, process, ended = later, by, at
+            state, process = later, by
+            if later != UNDONE:  # which is no part of how long it took
+                ended = at
             if later in STARTS:
                 began = at
                 attempts += 1

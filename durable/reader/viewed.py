@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from durable.reader import sql
 from durable.reader.journal import JournalReader
+from durable.spoken import digits_of
 
 _NEWEST: Final = (1 << 63) - 1
 _PAGE: Final = 500
@@ -48,10 +49,10 @@ def viewed_runs(reader: JournalReader, limit: int) -> list[ViewedRun]:
 
 
 def viewed_run(reader: JournalReader, prefix: str) -> list[ViewedRun]:
-    """At most two flow runs whose id begins with `prefix`; ``-`` is the newest."""
+    """At most two flow runs whose id begins with `prefix`, or with what that name says; ``-`` is the newest."""
     if prefix == "-":
         return viewed_runs(reader, 1)
-    return [ViewedRun(*row) for row in reader.rows(sql.VIEWED_RUN, prefix.lower())]
+    return [ViewedRun(*row) for row in reader.rows(sql.VIEWED_RUN, digits_of(prefix) or prefix.lower())]
 
 
 def viewed_tasks(reader: JournalReader, run: ViewedRun) -> Iterator[ViewedTask]:

@@ -125,7 +125,7 @@ def execute(parcel: Parcel | bytes, sink: Sink | None = None) -> Reply:
 def _executed(parcel: Parcel, scope: Scope, sink: Sink | None = None) -> Reply:
     current.set(scope)
     _sink.set(sink)
-    limit = None if parcel.timeout is None else Limit(parcel.timeout)
+    limit = None if parcel.timeout is None else Limit(parcel.timeout, parcel.where)
     worker = "" if sink is None else _here()
     if scope.log_prints:
         printing.begin()
@@ -179,6 +179,7 @@ class Away(Scope):
     __slots__ = ("_name", "_view")
 
     is_away = True
+    is_task_run = True
 
     def __init__(self, parcel: Parcel) -> None:
         flow = AwayFlow(parcel) if parcel.flow_run is not None else None
@@ -193,9 +194,32 @@ class Away(Scope):
         """The task run's name."""
         return self._name
 
+    @property
+    def callee(self) -> str | None:
+        """The task's name."""
+        return self._view.task_name
+
     def view(self) -> Any:
         """The task run, as users are told of it."""
         return self._view
+
+    def context(self) -> Any:
+        """There is no task here, only its function.
+
+        Raises:
+            MissingContextError: always.
+        """
+        raise MissingContextError(
+            "get_run_context() cannot be had in a worker process: use durable.runtime, which has the run's facts"
+        )
+
+    def transaction(self) -> Any:
+        """Nothing can be undone later that is not recorded.
+
+        Raises:
+            MissingContextError: always.
+        """
+        raise MissingContextError("a transaction cannot be had in a worker process: open it in the flow")
 
     def plainly(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a task's function (rule 2).
@@ -222,12 +246,12 @@ class Away(Scope):
 class AwayFlow(Scope):
     """The flow run it belongs to."""
 
-    __slots__ = ("_facts", "_name")
+    __slots__ = ("_facts", "_name", "flow_name")
 
     def __init__(self, parcel: Parcel) -> None:
-        super().__init__(b"", self, None)  # type: ignore[arg-type]  # see Away
+        super().__init__(bytes.fromhex(parcel.task_run.flow_run_id or ""), self, None)  # type: ignore[arg-type]
         self._facts = parcel.flow_run
-        self._name = parcel.flow_name
+        self._name, self.flow_name = parcel.flow_name
 
     @property
     def name(self) -> str:

@@ -74,7 +74,8 @@ class Parcel:
         is_async: it is a coroutine function.
         where: the function with its file and line, for messages.
         task_run: what the body may ask about its run.
-        flow_run, flow_name: the flow run, pickled, and its name; None outside any.
+        flow_run: the flow run, pickled; None outside any.
+        flow_name: its name, and the flow's.
         log_prints: what it prints is logged.
         level: from which level on durable's loggers log.
         timeout: seconds it may run, where the worker keeps the time.
@@ -105,7 +106,7 @@ class Parcel:
     where: str
     task_run: TaskRun
     flow_run: bytes | None
-    flow_name: str
+    flow_name: tuple[str, str]
     log_prints: bool
     level: int
     timeout: float | None
@@ -117,7 +118,7 @@ class Parcel:
         made, definition, run = cls(), call.definition, call.flow_run
         made.call, made.fn, made.args, made.kwargs = call, definition.fn, call.args, call.kwargs
         made.is_async, made.where, made.task_run = definition.is_async, definition.where, call.view()
-        made.flow_run, made.flow_name = flow_run, run.name if run is not None else ""
+        made.flow_run, made.flow_name = flow_run, (run.name, run.flow_name) if run is not None else ("", "")
         made.log_prints, made.level = call.log_prints, task_log.getEffectiveLevel()
         made.timeout = definition.options.timeout if keeps_time else None
         made.home = HERE, os.getpid()

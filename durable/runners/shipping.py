@@ -130,7 +130,7 @@ class Shipment:
         try:
             reply = await self._runner.execute(self._place, call)
         except Lost as lost:
-            self.death = WorkerDied(call.definition.where, lost.worker, lost.how)
+            self.death = WorkerDied(f"{call.definition.where}: its worker, {lost.worker}, {lost.how} while it ran")
             raise self.death from None
         finally:
             self.gives_back()

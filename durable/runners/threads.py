@@ -14,6 +14,7 @@ from durable.errors import ConfigurationError
 from durable.futures import Future
 from durable.generation import GeneratorCall
 from durable.runners.base import TaskRunner, collected
+from durable.settings import setting
 
 _here = threading.local()  # the pool whose worker this thread is
 
@@ -25,8 +26,8 @@ class ThreadPoolTaskRunner(TaskRunner):
     another task run gives its place to another thread meanwhile.
 
     Args:
-        max_workers: how many task runs execute at once; by default as many as `concurrent.futures` would take, at
-            most 32.
+        max_workers: how many task runs execute at once; by default the setting ``thread_pool_max_workers``, otherwise
+            as many as `concurrent.futures` would take, at most 32.
 
     Raises:
         ConfigurationError: it is no whole number above 0.
@@ -38,6 +39,7 @@ class ThreadPoolTaskRunner(TaskRunner):
                 f"ThreadPoolTaskRunner(max_workers={max_workers!r}): expected a whole number above 0"
             )
         super().__init__()
+        self._given = max_workers
         self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
         self._work: deque[Future[Any]] = deque()
         self._wanted = threading.Condition(self.lock)
@@ -48,7 +50,7 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def duplicate(self) -> ThreadPoolTaskRunner:
         """Another pool of the same size."""
-        return ThreadPoolTaskRunner(self.max_workers)
+        return ThreadPoolTaskRunner(self._given or setting("thread_pool_max_workers"))
 
     @contextmanager
     def blocked(self) -> Iterator[None]:

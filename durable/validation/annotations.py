@@ -136,7 +136,7 @@ class Compiler:
         steps: list[Callable[[Any], Any]] = []
         metas = tuple(meta for meta in hint.__metadata__ if isinstance(meta, msgspec.Meta))
         if metas:
-            limited = Annotated[(base, *metas)]
+            limited = Annotated.__class_getitem__((base, *metas))  # type: ignore[attr-defined]  # 3.10 has no [base, *metas]
             try:
                 steps.append(self._by_msgspec(limited))
             except Exception:  # noqa: BLE001 - as in check_of: the rest of the annotation still counts

@@ -15,6 +15,14 @@ from typing_extensions import assert_type
 import durable
 from durable import Flow, State, StateType, Task, flow, task
 from durable.cache_policies import DEFAULT, INPUTS, NONE, TASK_SOURCE
+from durable.transactions import (
+    CommitMode,
+    IsolationLevel,
+    Transaction,
+    atransaction,
+    get_transaction,
+    transaction,
+)
 
 # With and without parentheses, a task keeps its function's signature.
 
@@ -183,6 +191,31 @@ INPUTS - 1  # type: ignore[operator]
 INPUTS + "a"  # type: ignore[operator]
 durable.configure(durability="fast")  # type: ignore[arg-type]
 durable.configure(journal=Path("runs.db"), durability="process")
+durable.configure(log_prints=True, task_default_retries=2, task_default_retry_delay_seconds=[1, 10, 100])
+durable.configure(retries=2)  # type: ignore[call-arg]
+with durable.temporary_settings({"log_prints": True}) as nothing:
+    assert_type(nothing, None)
+
+# Transactions.
+
+
+@empty_parentheses.on_rollback
+def undo(txn: Transaction) -> None:
+    """A hook."""
+    txn.set("seen", txn.get("path", None))
+
+
+async def block() -> int:
+    """An async block."""
+    async with atransaction("key", isolation_level=IsolationLevel.SERIALIZABLE) as txn:
+        assert_type(txn, Transaction)
+    with transaction(commit_mode=CommitMode.EAGER) as txn:
+        return empty_parentheses("a")  # what follows a block is reachable only if it may swallow exceptions
+
+
+assert_type(get_transaction(), Transaction | None)
+transaction(commit_mode="LAZY")  # type: ignore[arg-type]
+transaction(key=1)  # type: ignore[arg-type]
 
 # What users annotate with.
 

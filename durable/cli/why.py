@@ -1,0 +1,197 @@
+"""``durable why``: why each task run ran, or from where its result came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import click
+
+from durable.cli import document, facts
+from durable.cli.choosing import flow_run_of, needed, opened, tasks_of, title
+from durable.cli.completing import words_complete
+from durable.cli.exits import NO_SUCH, Stopped
+from durable.cli.policy import checkpoints
+from durable.cli.terminal import Colour, Screen, clipped, note
+from durable.codec.inert import safe
+from durable.phrases import counted
+from durable.reader import FlowRun, JournalReader
+from durable.reader.calls import Call, call
+from durable.reader.explaining import AGAIN, CACHED, NOT_RUN, RAN, REPLAYED, Explainer, Verdict, earlier_run
+
+_ALIKE: Final = 4  # verdicts from which on equal ones are shown together, as in a tree
+_GROUPS: Final = 1000
+_COLOURS: Final = {RAN: "running", AGAIN: "running", REPLAYED: "ok", CACHED: "cached", NOT_RUN: "quiet"}
+_REASON: Final = 400
+
+
+class _Group:
+    """Verdicts of one task that say the same."""
+
+    __slots__ = ("count", "members")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.members: list[Verdict] = []
+
+    def add(self, verdict: Verdict) -> None:
+        self.count += 1
+        if len(self.members) < _ALIKE:
+            self.members.append(verdict)
+        else:
+            self.members[-1] = verdict
+
+    def shown(self) -> Iterator[tuple[int, Verdict, Verdict]]:
+        """How many, the first and the last; up to three by themselves."""
+        if self.count < _ALIKE:
+            yield from ((1, one, one) for one in self.members)
+        else:
+            yield self.count, self.members[0], self.members[-1]
+
+
+@click.command(name="why")
+@click.argument("words", metavar="[DB] RUN [TASK]", nargs=-1, shell_complete=words_complete)
+@click.option("--with", "other", metavar="RUN", help="Compare with this run instead of the one before.")
+@click.option("--all", "everything", is_flag=True, help="Each task run by itself.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON document: schema/cli/why.schema.json.")
+@click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
+def why(words: tuple[str, ...], *, other: str | None, everything: bool, as_json: bool, colour: Colour) -> None:
+    """Tell why each task run of a run ran, or from where its result came.
+
+    DB is the journal's file; without it the one that is set (by DURABLE_JOURNAL, say), else runs.db. RUN is the
+    beginning of a flow run's id, or "-" for the newest. TASK is the beginning of a task run's id, or the name of a
+    task: then each of its runs is told by itself.
+
+    \b
+    What is said of a task run:
+      ran          its body ran once, and why nothing recorded was used
+      ran again    in a later execution of the run, and why
+      replayed     completed in an earlier execution, and not run since
+      cached       took the result of another task run, and of which
+      did not run  never begun
+
+    The recorded reason has the first word. Where none is recorded, the call is compared with the same call of the run
+    before (the newest earlier run of the flow, or the one it was forked from), or with the call of the same task in the
+    same position: its arguments, its source, its policy. A resume writes nothing for what it replays, so "replayed"
+    means kept and not run since, whether or not the script still made that call. Of long arguments, and of those of
+    tasks with record_inputs=False, digests are recorded: that they differ can be told, and not in what.
+
+    \b
+    Exit codes:
+      0  told
+      2  wrong usage
+      3  no such file or run, or the file is no journal
+      4  another process keeps the journal locked
+      5  the journal is damaged
+    """  # noqa: D301 - \b is the character that tells click to keep the lines
+    journal, (name, *rest) = needed(words, ("RUN", "TASK"), 1)
+    with opened(journal, whole="why") as reader:
+        run = flow_run_of(reader, name)
+        earlier = flow_run_of(reader, other) if other is not None else earlier_run(reader, run)
+        screen = Screen(colour)
+        explainer = Explainer(reader, run, earlier, lambda at: facts.when(at, tty=screen.tty), checkpoints(reader))
+        verdicts = _chosen(reader, run, explainer, rest[0]) if rest else explainer.every()
+        single = everything or bool(rest)
+        shown = _each(verdicts) if single else _folded(verdicts)
+        if as_json:
+            _document(reader, run, earlier, shown)
+        else:
+            _text(screen, reader, run, earlier, shown)
+
+
+def _chosen(reader: JournalReader, run: FlowRun, explainer: Explainer, word: str) -> Iterator[Verdict]:
+    """What is said of the task runs that a word means."""
+    found = tasks_of(reader, run, word)
+    if not found:
+        raise Stopped(
+            NO_SUCH, f"{reader.path}: in {title(run)} no task run or task is called {word!r}, and no id begins so"
+        )
+    rows = {one.row for one in found}
+    if len(found) == 1:
+        one = call(reader, found[0].row)
+        if one is not None and (one.reason or not one.executed):  # needs no look at another run
+            return iter([explainer.verdict(one, None, same=False)])
+    several = len(found) > 1
+
+    def meant(one: Call) -> bool:
+        return one.row in rows or (several and reader.task(one.task)[1] == word)
+
+    return (one for one in explainer.every() if meant(one.call))
+
+
+def _each(verdicts: Iterable[Verdict]) -> Iterator[tuple[int, Verdict, Verdict]]:
+    return ((1, one, one) for one in verdicts)
+
+
+def _folded(verdicts: Iterable[Verdict]) -> Iterator[tuple[int, Verdict, Verdict]]:
+    """Equal verdicts of one task together, in the order the first of each began."""
+    groups: dict[tuple[int, str, str], _Group] = {}
+    for one in verdicts:
+        key = (one.call.task, one.word, one.kind)
+        if key not in groups and len(groups) >= _GROUPS:
+            key = (one.call.task, one.word, "")
+        groups.setdefault(key, _Group()).add(one)
+    found = [line for group in groups.values() for line in group.shown()]
+    yield from sorted(found, key=lambda line: line[1].call.row)
+
+
+def _text(
+    screen: Screen,
+    reader: JournalReader,
+    run: FlowRun,
+    earlier: FlowRun | None,
+    shown: Iterator[tuple[int, Verdict, Verdict]],
+) -> None:
+    head = f"{screen.paint('title', title(run))}  {screen.paint(run.state, safe(run.state))}"
+    against = f"compared with {title(earlier)}" if earlier is not None else f"the first run of {safe(run.flow)}"
+    screen.line(f"{head}  {counted(run.executions, 'execution')}, {against}\n")
+    hidden, nothing = False, True
+    for count, first, last in shown:
+        nothing = False
+        several = f"x{count}  " if count > 1 else ""
+        told = facts.call(reader, reader.task_run(first.call.row), reader.task_run(last.call.row))
+        word = screen.paint(_COLOURS[first.word], first.word.ljust(11))
+        room = None if screen.width is None else max(screen.width - 24, 30)
+        screen.line(f"  {word}  {clipped(several + told, room)}  {first.call.key.hex()[:7]}")
+        for reason in first.reasons:
+            screen.line(f"               {clipped(reason, _REASON)}")
+        if count > 1 and last.reasons[0] != first.reasons[0]:
+            screen.line(f"               .. {clipped(last.reasons[0], _REASON)}")
+        hidden = hidden or count > 1
+    if nothing:
+        screen.line("  It called no task.")
+    if hidden:
+        note("task runs of which the same is said are shown together: --all shows each")
+
+
+def _document(
+    reader: JournalReader, run: FlowRun, earlier: FlowRun | None, shown: Iterator[tuple[int, Verdict, Verdict]]
+) -> None:
+    head = {
+        "schema": document.SCHEMA,
+        "journal": str(reader.path),
+        "run": document.flow_facts(run),
+        "compared_with": None if earlier is None else document.flow_facts(earlier),
+    }
+    document.written(head, "entries", (_entry(reader, *line) for line in shown))
+
+
+def _entry(reader: JournalReader, count: int, first: Verdict, last: Verdict) -> dict[str, Any]:
+    origin = None
+    if first.origin is not None:
+        row, flow_run = first.origin
+        origin = {
+            "task_run": None if row is None else reader.task_run(row).id,
+            "flow_run": None if flow_run is None else reader.flow_run(flow_run).id,
+        }
+    entry: dict[str, Any] = {
+        "verdict": first.word,
+        "reasons": list(first.reasons),
+        "count": count,
+        "executions": list(first.executions),
+        "origin": origin,
+        "first": document.task_facts(reader, reader.task_run(first.call.row)),
+    }
+    if count > 1:
+        entry["last"] = document.task_facts(reader, reader.task_run(last.call.row))
+    return entry

@@ -1,0 +1,1 @@
+"""What ``tools/prove`` is made of; see docs/reliability.md."""
