@@ -190,7 +190,7 @@ class TaskRunner:
             task, loop, call = future.loop_task if future.begun else None, future.loop, future.call
             future.cancelling = call.called_off = True
         if task is None:
-            self.end_cancelled(future)
+            self._end_waiting(future)
         else:
             loop.call_soon_threadsafe(task.cancel)
         return True
@@ -231,9 +231,7 @@ class TaskRunner:
     def begins(self, future: Future[Any]) -> bool:
         """There is a place for the future. False: it was called off, and must not begin."""
         with self.lock:
-            self._queued -= 1
-            if self._without_room and self._queued <= BACKLOG // 2:
-                self._room.notify_all()
+            self._leaves_queue()
             if future.cancelling:
                 return False
             future.begun = True
@@ -276,8 +274,18 @@ class TaskRunner:
 
     # How it goes on.
 
+    def _end_waiting(self, future: Future[Any]) -> None:
+        """It was called off and has not begun."""
+        self.end_cancelled(future)
+
+    def _leaves_queue(self) -> None:
+        """One less waits for a place. The lock is held."""
+        self._queued -= 1
+        if self._without_room and self._queued <= BACKLOG // 2:
+            self._room.notify_all()
+
     def _give_up_place(self, future: Future[Any], change: int) -> None:
-        if future.loop is not None:
+        if future.loop is not None and not self.ships:
             self.coroutines.place_given_up(change)
         else:
             self._place_given_up(change)
@@ -341,7 +349,7 @@ class TaskRunner:
         if abandon:
             return
         for future in waiting:
-            self.end_cancelled(future)
+            self._end_waiting(future)
         if running and not isinstance(error, Exception):
             _log.warning("waiting for %d running task runs; Ctrl-C again abandons them", running)
 

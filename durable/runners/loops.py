@@ -56,7 +56,7 @@ class Coroutines:
         self._running = 0
         self._filling = False  # a turn of the loop that begins what there is room for is on its way
         self._loop: Any = None
-        self._own: _LoopThread | None = None
+        self._own: LoopThread | None = None
 
     def start(self, future: Future[Any]) -> None:
         """Execute one as soon as there is a place."""
@@ -64,7 +64,7 @@ class Coroutines:
             if self._loop is None:
                 self._loop = self._runner.flow_loop()
                 if self._loop is None:
-                    self._own = _LoopThread()
+                    self._own = LoopThread()
                     self._loop = self._own.loop
             future.loop = self._loop
             self._work.put(future)
@@ -113,7 +113,7 @@ class Coroutines:
                 state = await drive_async(call)
         except BaseException as error:
             self._one_ended()
-            if type(error).__name__ == "CancelledError" and self._was_called_off(future):
+            if type(error).__name__ == "CancelledError" and was_called_off(self._runner, future):
                 return
             self._runner.breaks(future, error)
             if self._own is None and isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -122,26 +122,27 @@ class Coroutines:
             self._one_ended()
             self._runner.ends(future, state)
 
-    def _was_called_off(self, future: Future[Any]) -> bool:
-        """A cancellation came out of its driver. Whether it was asked for, or too late; the future has ended then."""
-        call = future.call
-        if call.kind is CANCELLED:
-            self._runner.ends(future, call.state_of(None))
-        elif call.done and call.kind is not None and call.kind is not CRASHED:  # it waited for its last commit only
-            self._runner.ends(future, call.state())
-        elif future.cancelling:  # it waited for its first commit, or between two attempts
-            self._runner.end_cancelled(future)
-        else:
-            return False
-        return True
-
     def _one_ended(self) -> None:
         with self._runner.lock:
             self._running -= 1
             self._fill_soon()
 
 
-class _LoopThread:
+def was_called_off(runner: Host, future: Future[Any]) -> bool:
+    """A cancellation came out of its driver. Whether it was asked for, or too late; the future has ended then."""
+    call = future.call
+    if call.kind is CANCELLED:
+        runner.ends(future, call.state_of(None))
+    elif call.done and call.kind is not None and call.kind is not CRASHED:  # it waited for its last commit only
+        runner.ends(future, call.state())
+    elif future.cancelling:  # it waited for its first commit, or between two attempts
+        runner.end_cancelled(future)
+    else:
+        return False
+    return True
+
+
+class LoopThread:
     """One event loop in a thread of its own."""
 
     def __init__(self) -> None:
