@@ -23,6 +23,12 @@ def wait_for(path):
         time.sleep(0.005)
 
 
+def slow_pid(_):
+    """The worker's own, slowly enough for the other worker to be asked as well."""
+    time.sleep(0.05)
+    return os.getpid()
+
+
 @task
 def double(x):
     return 2 * x

@@ -190,7 +190,7 @@ def test_a_cluster_that_cannot_be_started_is_told(journal):
         {"cluster_class": "distributed.NoSuchCluster"},
         {"cluster_class": "nothing"},
     ],
-    ids=str,
+    ids=["address-cluster", "address-kwargs", "address-adapt", "cluster-class", "no-class", "no-module"],
 )
 def test_arguments_that_exclude_each_other_are_refused(given):
     with pytest.raises(durable.ConfigurationError, match="DaskTaskRunner"):

@@ -238,7 +238,7 @@ class ShippingTaskRunner(TaskRunner):
         except CancelledError as error:
             with suppress(CancelledError):
                 await sleep(0)  # what this turn of the loop was to record is recorded
-            if not was_called_off(self, future):
+            if self.is_abandoned() or not was_called_off(self, future):
                 self.breaks(future, error)
         except BaseException as error:  # noqa: BLE001 - it is raised to whoever asks for the result
             self.breaks(future, error)
