@@ -30,6 +30,7 @@ class Driven(Protocol):
     gated: bool
     propagates: bool
     delay: float
+    elsewhere: Any
     journal: Journal
     unit: Any
     is_flow: ClassVar[bool]
@@ -228,10 +229,11 @@ def _tell(call: Driven) -> None:
 
 
 async def drive_async(call: Driven) -> Any:
-    """Drive a call of a coroutine function on the running event loop; commits are shared by the turn of the loop."""
+    """Drive a call of a coroutine function, or of one whose body is executed elsewhere; one commit a turn."""
     from asyncio import get_running_loop  # a loop is running, so this is a look-up; `import durable` does without
 
     loop, commit_soon, hooked = get_running_loop(), call.journal.commit_soon, call.definition.options.hooks.any
+    elsewhere = call.elsewhere
     try:
         if call.gated:
             await _pass_async(call)
@@ -240,13 +242,15 @@ async def drive_async(call: Driven) -> Any:
         if call.unit is not None or (hooked and call.done and entry is not None):
             await _tell_async(call)
         while not call.done:
+            if elsewhere is not None:
+                await elsewhere.admitted()
             if (entry := call.started()) is not None:
                 await commit_soon(entry, loop)
             if hooked:
                 await _tell_async(call)
             try:
                 call.enter()
-                value = await call.definition.fn(*call.args, **call.kwargs)
+                value = await (call.definition.fn(*call.args, **call.kwargs) if elsewhere is None else elsewhere.body())
                 if call.is_flow or isinstance(value, _NO_VALUES):
                     value = await _settled_async(call, value)
                 call.leave()

@@ -1,7 +1,7 @@
 """How a function or class is named in the journal, so that the next process finds it again.
 
 `__main__` is replaced by the script's stem: ``python job.py``, ``python -m job`` and an import of ``job`` then agree on
-the name of everything defined there.
+the name of everything defined there. So does a worker process, where it is `__mp_main__` besides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def main_name() -> str:
 
 def recorded_module(module: str | None) -> str:
     """The name under which `module` is recorded (str, never empty)."""
-    if module == "__main__":
+    if module in {"__main__", "__mp_main__"}:
         return main_name()
     return module or "builtins"
 

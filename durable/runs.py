@@ -12,6 +12,7 @@ A `Scope` gives each call made in it an identity and, where there is a history, 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -74,6 +75,8 @@ class Scope:
         "row",
     )
 
+    is_away: ClassVar[bool] = False  # the body executes in a worker process, where there is no journal
+
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
         self.key = key
         self.journal = journal
@@ -99,6 +102,10 @@ class Scope:
 
     def view(self) -> Any:
         """The run, as users are told of it."""
+        raise NotImplementedError
+
+    def plainly(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a task's function where nothing can be recorded (`is_away`)."""
         raise NotImplementedError
 
     def context(self) -> Any:
@@ -299,6 +306,12 @@ def tell_start(run: Scope, made_in: Scope, *, created: bool, submitted: bool | N
     if submitted is not None:
         line = "Submitted task run %r for execution." if submitted else "Executing %r immediately..."
         log.debug(line, run.name, extra=at(told_by))
+
+
+def is_being_started() -> bool:
+    """Whether this is a process that multiprocessing starts, which imports the script before anything else."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(getattr(process.current_process(), "_inheriting", False))
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)

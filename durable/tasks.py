@@ -173,6 +173,8 @@ class Task(Submitting[P, R]):
         if scope is None:
             show_by_default()
             scope = standalone(open_journal(journal_path(), durability()))
+        elif scope.is_away:
+            return scope.plainly(self.definition, self._bound + args, kwargs)
         definition = self.definition
         needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
         call = self._call(scope, args, kwargs, needs, return_state=return_state)

@@ -52,6 +52,7 @@ LAYERS = {
     "outcomes": (2, 2),
     "definitions": (2, 3),
     # a run
+    "crashes": (3, 0),
     "interrupts": (3, 0),
     "timeouts": (3, 0),
     "runs": (3, 1),

@@ -219,7 +219,7 @@ class Future(Upstream, Generic[R]):
 
     def runs_on(self) -> Any:
         """The event loop it runs or will run on, as far as that is known; None for a plain function."""
-        if not self.definition.is_async:
+        if self.home.ships or not self.definition.is_async:
             return None
         return self.loop or self.home.flow_loop()
 

@@ -68,6 +68,7 @@ class TaskRunner:
         self._queued = 0  # calls that could run and have not begun
         self._without_room = 0  # threads that wait to submit
         self._closing = False
+        self._called_off: list[Future[Any]] = []  # what is to end without having begun
 
     # What subclasses say.
 
@@ -144,10 +145,10 @@ class TaskRunner:
         Returns:
             The interruption that arrived meanwhile, if the error was none.
         """
-        self._call_off(error, abandon=abandon)
         interruption: BaseException | None = None
         while not abandon:
             try:
+                self._call_off(interruption or error)
                 self._wait_until_idle()
             except (KeyboardInterrupt, SystemExit) as late:
                 abandon = _is_last(interruption or error)
@@ -162,12 +163,12 @@ class TaskRunner:
         """As `stop`, from the event loop."""
         from asyncio import CancelledError  # the loop is running, so this is a look-up
 
-        self._call_off(error, abandon=abandon)
         interruption: BaseException | None = None
         while not abandon:
             try:
+                self._call_off(interruption or error)
                 await self._wait_until_idle_async()
-            except CancelledError as late:
+            except (CancelledError, KeyboardInterrupt, SystemExit) as late:
                 abandon = _is_last(interruption or error)
                 interruption = interruption or (late if isinstance(error, Exception) else None)
             else:
@@ -190,7 +191,7 @@ class TaskRunner:
             task, loop, call = future.loop_task if future.begun else None, future.loop, future.call
             future.cancelling = call.called_off = True
         if task is None:
-            self.end_cancelled(future)
+            self._end_waiting(future)
         else:
             loop.call_soon_threadsafe(task.cancel)
         return True
@@ -219,6 +220,10 @@ class TaskRunner:
             if (before > 0) != (future.waits > 0) and not future.done():
                 self._give_up_place(future, change)
 
+    def is_abandoned(self) -> bool:
+        """Whether the flow was given up, so that nothing more is recorded."""
+        return self.run is not None and self.run.root.abandoned
+
     def notify(self, callback: Callable[[Any], Any], future: Future[Any]) -> None:
         """Call back; what a callback raises is logged."""
         try:
@@ -231,9 +236,7 @@ class TaskRunner:
     def begins(self, future: Future[Any]) -> bool:
         """There is a place for the future. False: it was called off, and must not begin."""
         with self.lock:
-            self._queued -= 1
-            if self._without_room and self._queued <= BACKLOG // 2:
-                self._room.notify_all()
+            self._leaves_queue()
             if future.cancelling:
                 return False
             future.begun = True
@@ -276,8 +279,18 @@ class TaskRunner:
 
     # How it goes on.
 
+    def _end_waiting(self, future: Future[Any]) -> None:
+        """It was called off and has not begun."""
+        self.end_cancelled(future)
+
+    def _leaves_queue(self) -> None:
+        """One less waits for a place. The lock is held."""
+        self._queued -= 1
+        if self._without_room and self._queued <= BACKLOG // 2:
+            self._room.notify_all()
+
     def _give_up_place(self, future: Future[Any], change: int) -> None:
-        if future.loop is not None:
+        if future.loop is not None and not self.ships:
             self.coroutines.place_given_up(change)
         else:
             self._place_given_up(change)
@@ -330,24 +343,31 @@ class TaskRunner:
                 await idle.wait()
             idle.clear()
 
-    def _call_off(self, error: BaseException, *, abandon: bool) -> None:
-        """Begin nothing more."""
+    def _call_off(self, error: BaseException) -> None:
+        """Begin nothing more, and end what has not begun. May be interrupted, and called again."""
+        self._begin_nothing_more()
+        while self._called_off:
+            future = self._called_off[-1]
+            if not future.done():
+                self._end_waiting(future)
+            self._called_off.pop()
         with self.lock:
-            self._closing = True
-            waiting = [future for future in self._unfinished if not (future.begun or future.cancelling)]
-            for future in waiting:  # all are marked before the first ends: none is handed on by the end of another
-                future.cancelling = True
-            running = len(self._unfinished) - len(waiting)
-        if abandon:
-            return
-        for future in waiting:
-            self.end_cancelled(future)
+            running = sum(future.begun for future in self._unfinished)
         if running and not isinstance(error, Exception):
             _log.warning("waiting for %d running task runs; Ctrl-C again abandons them", running)
+
+    def _begin_nothing_more(self) -> None:
+        with self.lock:
+            if not self._called_off:
+                self._called_off = [future for future in self._unfinished if not (future.begun or future.cancelling)]
+            for future in self._called_off:  # all, before the first ends: none is handed on by the end of another
+                future.cancelling = True
+            self._closing = True
 
     def _give_up(self) -> None:
         """Wait no longer; whatever still runs records nothing more (rule 4)."""
         give_up()
+        self._begin_nothing_more()
         if self.run is not None:
             self.run.root.abandoned = True
         with self.lock:
