@@ -63,7 +63,8 @@ def _scenario(scenario: str, base: Path, effort: Effort, before: str) -> Row:
     text = scenarios.ALL[scenario]
     expected = baseline(base, text)  # as it should be: `before` may break a promise
     count = faults = repeated = twice = 0
-    for case in effort.in_time(cases(expected.calls, effort, _FEW, f"kill {scenario}")):
+    few = _FEW // 4 if scenario in scenarios.SLOW else _FEW
+    for case in effort.in_time(cases(expected.calls, effort, few, f"kill {scenario}")):
         try:
             killed, again = tried(base, case, before + text, expected)
         except (oracle.Violated, Hung) as error:

@@ -80,6 +80,24 @@ print(job())
 """
 )
 
+PROCESSES: Final = (
+    _STEP
+    + """
+from durable.task_runners import ProcessPoolTaskRunner
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+def job():
+    steps = step.map(range(4))
+    for x, future in enumerate(steps):
+        future.result()
+        ran("ack", x)
+    return [future.result()["pair"] for future in steps]
+
+if __name__ == "__main__":
+    print(job())
+"""
+)
+
 GENERATOR: Final = (
     _STEP
     + """
@@ -331,6 +349,7 @@ ALL: Final = {
     "sync": SYNC,
     "async": ASYNC,
     "threads": THREADS,
+    "processes": PROCESSES,
     "generators": GENERATOR,
     "async generators": ASYNC_GENERATOR,
     "nested flows and tasks": NESTED,
@@ -342,3 +361,5 @@ ALL: Final = {
     "durable cancel, then resumed": CANCEL,
     "durable fork": FORK,
 }
+
+SLOW: Final = frozenset({"processes"})  # fresh interpreters take a second to start
