@@ -59,12 +59,12 @@ def check_error(ended: Ended, what: str) -> None:
         raise oracle.Violated(f"{what}: it ended with {ended.code}, and not in a clear error:\n{ended.err[-1500:]}")
 
 
-def tried(base: Path, text: str, arm: Arm, expected: oracle.Expected, what: str) -> tuple[bool, int]:
+def tried(base: Path, text: str, arm: Arm, expected: oracle.Expected) -> tuple[bool, int]:
     """Run into a fault and run again: whether the first run failed, and how many effects were repeated."""
     job = Job(base / "case", text)
     try:
         ended = job.run(arm)
-        check_error(ended, what)
+        check_error(ended, "the run with the fault")
         seen = oracle.look(job)
         if not ended.code:
             oracle.check_end(job, [], ended.out, expected)
@@ -73,8 +73,6 @@ def tried(base: Path, text: str, arm: Arm, expected: oracle.Expected, what: str)
         if again.code:
             raise oracle.Violated(f"the run after it failed:\n{again.err[-1500:]}")
         return True, oracle.check_end(job, [seen], again.out, expected)
-    except (oracle.Violated, Hung) as error:
-        raise oracle.Violated(f"{what}: {error}") from error
     finally:
         shutil.rmtree(job.base)
 
@@ -89,7 +87,10 @@ def _fault(name: str, base: Path, effort: Effort, before: str) -> Row:
         places = range(1, expected.calls + 1)
         for at in effort.choice(places, _FEW, effort.seeded(f"{name} {scenario}")):
             arm = Arm(at, fault.action, fault.error, fault.forever, fault.kinds)
-            broke, again = tried(base, text, arm, expected, f"at call {at} of {scenario}")
+            try:
+                broke, again = tried(base, text, arm, expected)
+            except (oracle.Violated, Hung) as error:
+                raise oracle.Violated(f"at call {at} of {scenario}: {error}") from error
             count, failed, repeated = count + 1, failed + broke, repeated + again
     return Row(f"{name} ({failed} stopped the run)", count, count, repeated)
 

@@ -104,7 +104,7 @@ def _pairs(scenario: str, base: Path, text: str, expected: oracle.Expected, row:
 
 
 def _state(job: Job, seen: oracle.Seen) -> object:
-    """What tells two crashes apart, apart from ids and times: what was done, what is recorded, which files there are."""
+    """What tells two crashes apart, but for ids and times: what was done, what is recorded, which files there are."""
     files = frozenset(re.sub(r"\d{3,}|[0-9a-f]{32}", "", str(file)) for file in job.folder.rglob("*"))
     return seen.begun, seen.completed, seen.over, seen.ended, frozenset(seen.ran.items()), files
 

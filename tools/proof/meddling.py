@@ -159,6 +159,26 @@ def _stormed(job: Job, seed: int) -> Iterator[None]:
             rivals.ended(other)
 
 
+def _log_left(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a proof's signature
+    """A journal deleted after a crash, without its log: the next run is a new one, in a journal that is whole."""
+    job = Job(base / "case", before + _JOB.replace("AT", "os.kill(os.getpid(), 9)"))
+    try:
+        if not job.run().killed:
+            raise oracle.Violated("the run that should be killed was not")
+        job.journal.unlink()
+        job.log.write_text("", encoding="utf-8")
+        again = job.run()
+        if again.code or again.out != _OUT:
+            raise oracle.Violated(f"then {again.out!r}\n{again.err[-1500:]}")
+        oracle.look(job)
+        if job.ran()["step 0"] != 1:
+            raise oracle.Violated("the next run went on in the deleted one")
+        return Row("the journal deleted after a crash, and its log left", 1, 1)
+    finally:
+        shutil.rmtree(job.base)
+
+
 PROOFS: Final[dict[str, Proof]] = {f"meddling/{what}": partial(_meddled, what) for what in MEDDLERS} | {
+    "meddling/log left": _log_left,
     "meddling/busy": _storm,
 }

@@ -60,7 +60,7 @@ def check_names(job: Job) -> None:
     Raises:
         Violated: there is one.
     """
-    for log in job.folder.glob("*-wal"):
+    for log in job.folder.glob("*.db-wal"):
         if log.stat().st_size and not log.with_name(log.name.removesuffix("-wal")).exists():
             raise oracle.Violated(f"{log.name} is there, and its database is not")
 
@@ -126,8 +126,11 @@ def _first_seconds(base: Path, effort: Effort, before: str) -> Row:
     return _cut("sync", "power", _FEW, 1, base, effort, before, "the first seconds of a journal's life")
 
 
-PROOFS: Final[dict[str, Proof]] = {"power/first seconds": _first_seconds} | {
-    f"power/{durability}/{scenario}": partial(_scenario, scenario, durability)
-    for durability in ("power", "process")
-    for scenario in scenarios.ALL
+PROOFS: Final[dict[str, Proof]] = {
+    "power/first seconds": _first_seconds,
+    **{
+        f"power/{durability}/{scenario}": partial(_scenario, scenario, durability)
+        for durability in ("power", "process")
+        for scenario in scenarios.ALL
+    },
 }

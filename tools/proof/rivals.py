@@ -82,7 +82,9 @@ print(job())
 _WHOLE: Final = "[0, 1, 2, 3, 4, 5, 6, 7]\n"
 
 
-def start(job: Job, script: str = "job.py", *, under: tuple[str, ...] = (), **environment: str) -> subprocess.Popen[str]:
+def start(
+    job: Job, script: str = "job.py", *, under: tuple[str, ...] = (), **environment: str
+) -> subprocess.Popen[str]:
     """A process of its own: no fork of this one. `under` is a command that starts it."""
     inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     return subprocess.Popen(
@@ -204,7 +206,7 @@ def _same_pid(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 -
         os.kill(inside, signal.SIGKILL)
         ended(owner)
         # The shell has the dead owner's pid now. It looks at the journal, and then runs the job again.
-        look = f"{sys.executable} -m durable inspect runs.db >inspected; exec \"$@\""
+        look = f'{sys.executable} -m durable inspect runs.db >inspected; exec "$@"'
         code, out, err = ended(start(job, under=(*alone, "--mount-proc", "sh", "-c", f"({look})", "sh")))
         inspected = (job.folder / "inspected").read_text(encoding="utf-8")
         if "Crashed" not in inspected:

@@ -237,7 +237,7 @@ def _killed_at(name: str, base: Path, effort: Effort, before: str) -> Row:
     job, was, resumed = _laid(base, name, before)
     try:
         tried = job.copy(base / "case")
-        ended = tried.run(**resumed)
+        ended = tried.run(None, **resumed)
         shutil.rmtree(tried.base)
         _demand(not ended.code, f"undisturbed, it failed:\n{ended.err}")
         count = 0
@@ -280,6 +280,7 @@ def _cut(name: str, base: Path, effort: Effort, before: str) -> Row:
         shutil.rmtree(job.base)
 
 
-PROOFS: Final[dict[str, Proof]] = {f"kill/{name}": partial(_killed_at, name) for name in _ALL} | {
-    f"power/{name}": partial(_cut, name) for name in _ALL
+PROOFS: Final[dict[str, Proof]] = {
+    **{f"kill/{name}": partial(_killed_at, name) for name in _ALL},
+    **{f"power/{name}": partial(_cut, name) for name in _ALL},
 }
