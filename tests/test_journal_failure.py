@@ -111,7 +111,8 @@ def test_a_journal_that_another_process_made_smaller_is_still_that_journal(journ
     pruned = textwrap.dedent("""
         import sqlite3, sys
         connection = sqlite3.connect(sys.argv[1], isolation_level=None)
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'result' AND type = 'trigger'"):
+        triggers = "SELECT name FROM sqlite_master WHERE tbl_name = 'result' AND type = 'trigger'"
+        for (name,) in connection.execute(triggers).fetchall():
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DELETE FROM result WHERE length(payload) > 1000")
         connection.execute("VACUUM")

@@ -138,7 +138,8 @@ def _caught(base: Path, mutant: mutants.Mutant, seed: int) -> tuple[str, str | N
         try:
             proof(folder, Effort(seed, 3, time.monotonic() + QUICK_SECONDS), mutant.code)
         except (oracle.Violated, harness.Hung) as error:
-            return name, str(error).splitlines()[0][:140]
+            lines = str(error).splitlines()
+            return name, (f"{lines[0]} ... {lines[-1]}" if lines[0].endswith(":") else lines[0])[:200]
         except NotHere:
             continue
     return mutant.proof, None
