@@ -1,4 +1,4 @@
-"""tools/prove: a failure gives a command that fails again; what cannot be done here is said. See docs/reliability.md."""
+"""A failure of tools/prove gives a command that fails again; what cannot be done here is said."""
 
 import os
 import re

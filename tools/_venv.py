@@ -5,7 +5,7 @@
     python _venv.py run              .venv/3.11.7-run      the project, as a user has it
     python _venv.py test             .venv/3.11.7-test     and everything the tests need
     python _venv.py test --lowest    .venv/3.11.7-lowest   the same, each dependency at its lower bound
-    python _venv.py test --sqlite    .venv/3.11.7-sqlite   as test, and `import sqlite3` gives a current SQLite
+    python _venv.py test --sqlite    .venv/3.11.7-sqlite   as test, and `import sqlite3` gives a current SQLite    python _venv.py audit            .venv/3.11.7-audit    pip-audit, without the project
 
 The project is installed editable. An environment is made once. A changed pyproject.toml or version is installed into it
 again; a moved checkout or a vanished interpreter makes it anew. Only `venv` and `pip`; quiet unless something fails.
@@ -28,6 +28,7 @@ from typing import NoReturn
 ROOT = Path(__file__).resolve().parent.parent
 
 
+AUDITOR = "pip-audit>=2.7"
 # pysqlite3 is the standard library's module, with an SQLite of its own. Python reads a .pth file at each start.
 DRIVER = "pysqlite3>=0.6"
 IN_ITS_PLACE = (
@@ -107,6 +108,10 @@ def ready(kind: str, *, lowest: bool, sqlite: bool) -> Path:
     print(f"preparing {folder.relative_to(ROOT)} ...", file=sys.stderr)
     if found[:1] != wanted[:1] or not starts(python):
         make(folder)
+    if kind == "audit":
+        install(python, "--upgrade", AUDITOR)
+        stamp.write_text("\n".join(wanted))
+        return python
     project = f"{ROOT}[test]" if kind == "test" else str(ROOT)
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
         constraints.write(lower_bounds(pyproject.decode()) if lowest else "")
@@ -121,7 +126,7 @@ def ready(kind: str, *, lowest: bool, sqlite: bool) -> Path:
 def main() -> None:
     """Read the command line, prepare the environment under a lock, print its interpreter."""
     parser = argparse.ArgumentParser(description="Make or refresh a virtual environment of this checkout.")
-    parser.add_argument("kind", choices=["run", "test"])
+    parser.add_argument("kind", choices=["run", "test", "audit"])
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--lowest", action="store_true", help="pin each dependency to its lower bound")
     how.add_argument("--sqlite", action="store_true", help="put a current SQLite in the place of the interpreter's")
