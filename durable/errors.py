@@ -95,11 +95,10 @@ class CodecError(DurableError):
     """A value and its bytes do not agree. Catch one of the subclasses."""
 
 
-class _Refused(CodecError, TypeError):
-    """A value that durable cannot use as it must. Arguments as in `NotSerializable`."""
+class _AtPath:
+    """What `NotSerializable` and `Unhashable` say. Their ``args`` are set before this is called."""
 
     def __init__(self, path: str, type_name: str, reason: str) -> None:
-        super().__init__(path, type_name, reason)
         self.path = path
         self.type_name = type_name
         self.reason = reason
@@ -108,7 +107,7 @@ class _Refused(CodecError, TypeError):
         return f"{self.path}: {self.type_name}: {self.reason}"
 
 
-class NotSerializable(_Refused):
+class NotSerializable(_AtPath, CodecError, TypeError):
     """A value the codec cannot rebuild exactly, refused when it is written.
 
     Args:
@@ -118,7 +117,7 @@ class NotSerializable(_Refused):
     """
 
 
-class Unhashable(_Refused):
+class Unhashable(_AtPath, CodecError, TypeError):
     """A value with no canonical form, so no identity can be computed from it. Arguments as in `NotSerializable`."""
 
 
