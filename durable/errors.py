@@ -26,6 +26,7 @@
     ├── MissingContextError          needs a flow run or a task run around it (also a RuntimeError)
     ├── TaskRunTimeoutError          a task ran longer than its timeout_seconds (also a TimeoutError)
     ├── FlowRunTimeoutError          a flow ran longer than its timeout_seconds (also a TimeoutError)
+    ├── ConcurrencyTimeoutError      a named limit had no room within timeout_seconds (also a TimeoutError)
     ├── GeneratorDiverged            a restarted generator does not yield what it had yielded before
     ├── MappingError                 ``.map`` was given nothing to map over, or unequal lengths (also a ValueError)
     ├── RunAbandoned                 the flow run was given up while this part of it was still running
@@ -100,7 +101,18 @@ class CodecError(DurableError):
     """A value and its bytes do not agree. Catch one of the subclasses."""
 
 
-class NotSerializable(CodecError, TypeError):
+class _AtPath:
+    def __init__(self, path: str, type_name: str, reason: str) -> None:
+        super().__init__(path, type_name, reason)  # type: ignore[call-arg]  # of the exception it is mixed into
+        self.path = path
+        self.type_name = type_name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.type_name}: {self.reason}"
+
+
+class NotSerializable(_AtPath, CodecError, TypeError):
     """A value the codec cannot rebuild exactly, refused when it is written.
 
     Args:
@@ -109,27 +121,9 @@ class NotSerializable(CodecError, TypeError):
         reason: why it cannot be recorded, and what to do.
     """
 
-    def __init__(self, path: str, type_name: str, reason: str) -> None:
-        super().__init__(path, type_name, reason)
-        self.path = path
-        self.type_name = type_name
-        self.reason = reason
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.type_name}: {self.reason}"
-
-
-class Unhashable(CodecError, TypeError):
+class Unhashable(_AtPath, CodecError, TypeError):
     """A value with no canonical form, so no identity can be computed from it. Arguments as in `NotSerializable`."""
-
-    def __init__(self, path: str, type_name: str, reason: str) -> None:
-        super().__init__(path, type_name, reason)
-        self.path = path
-        self.type_name = type_name
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.type_name}: {self.reason}"
 
 
 class UnresolvedClass(CodecError):
@@ -263,6 +257,10 @@ class TaskRunTimeoutError(DurableError, TimeoutError):
 
 class FlowRunTimeoutError(DurableError, TimeoutError):
     """A flow's body ran longer than its ``timeout_seconds``. Its run is ``TimedOut``; retries go on after it."""
+
+
+class ConcurrencyTimeoutError(DurableError, TimeoutError):
+    """A named limit had no room within ``timeout_seconds``. In a task it is a failure like others: retries go on."""
 
 
 class GeneratorDiverged(DurableError):

@@ -73,6 +73,7 @@ LAYERS = {
     "drivers": (5, 0),
     # fan-out
     "futures": (6, 0),
+    "concurrency": (6, 1),
     "runners": (6, 1),
     # face
     "cache_policies": (7, 0),

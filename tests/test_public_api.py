@@ -12,8 +12,8 @@ from durable import cache_policies
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
-CancelledRun CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled FlowRunInProgress
-FlowRunTimeoutError Future GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed
+CancelledRun CodecError ConcurrencyTimeoutError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled
+FlowRunInProgress FlowRunTimeoutError Future GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed
 JournalNotFound JournalNotWritable MappingError MissingContextError NewerJournal NotAJournal NotSerializable
 NothingToResume ParameterBindError ParameterTypeError RunAbandoned RunFailed State StateType SubmittedTaskFailed
 Task TaskFailed TaskInterrupted TaskRunTimeoutError TerminationSignal UnfinishedRun Unhashable UnresolvedClass
