@@ -36,7 +36,7 @@ OTHER = {
     "progress": (False, "off"),
     "thread_pool_max_workers": (7, "7"),
     "concurrency_limits": (
-        {"github-api": 5, "a b/ü\"": {"limit": 30, "slot_decay_per_second": 0.5}},
+        {"github-api": 5, 'a b/ü"': {"limit": 30, "slot_decay_per_second": 0.5}},
         '{"github-api": 5, "a b/ü\\"": {"limit": 30, "slot_decay_per_second": 0.5}}',
     ),
 }

@@ -71,7 +71,7 @@ class Slots:
 
     def give_back(self, ticket: Ticket) -> None:
         """Its slots are free again."""
-        if not ticket.holds or self._inherited:
+        if not ticket.holds:
             return
         ticket.holds = False
         self.held -= ticket.occupy

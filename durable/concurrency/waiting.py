@@ -31,6 +31,7 @@ from durable.runs import FlowRun, current
 LOOK: Final = 0.02  # seconds between two looks at what other processes hold
 BUSY: Final = 0.001  # until the folder is free again
 IDLE: Final = 0.5  # until somebody who will be rung looks whether waiting makes sense
+_GRACE: Final = 1.0  # beyond the time there is, for whoever could not even look
 _TOLD_AFTER: Final = 5.0  # seconds until a log line says what is waited for
 
 _log = logging.getLogger("durable")
@@ -166,12 +167,12 @@ class Patience:
         """
         _check_run()
         left = self.left()
-        if left is not None and left <= 0:
+        if left is not None and left <= (-_GRACE if seconds == BUSY else 0.0):
             raise self.over(ticket)
         if not self._told and clock().monotonic() - self._began >= _TOLD_AFTER:
             self._told = True
             _log.info("still waiting for %s: %s", ticket.wanted(), ticket.found())
-        return seconds if left is None else min(seconds, left)
+        return seconds if left is None else min(seconds, max(left, BUSY))
 
     def over(self, ticket: Any) -> ConcurrencyTimeoutError:
         """The time is up, or what is waited for will not be there in time."""
