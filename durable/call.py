@@ -37,11 +37,7 @@ from durable.forks import follow, rejoin, twin
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
 from durable.logs import at, task_log
-from durable.outcomes import (
-    message_of,
-    of_exception,
-    of_value,
-)
+from durable.outcomes import message_of, of_exception, of_value
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
 from durable.runs import FlowRun, Scope, fed_by, tell_start, yielding
@@ -278,6 +274,8 @@ class Call(Execution, Scope):
     def close(self) -> None:
         """The call has ended; drop what only the body needed."""
         self.args, self.kwargs, self.needs = (), {}, None
+        if self.flow_run is not None:
+            self.flow_run.root.counts.count(executed=self.attempt > 0, failed=self.error is not None)
         if self._guard is not None:
             self._guard.release()
 

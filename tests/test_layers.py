@@ -21,6 +21,7 @@ LAYERS = {
     # nouns
     "errors": (0, 0),
     "clock": (0, 0),
+    "counts": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
     "spoken": (0, 0),
@@ -62,6 +63,7 @@ LAYERS = {
     "reasons": (3, 2),
     "recall": (3, 3),
     "output": (3, 2),
+    "progress": (3, 2),
     "transactions": (3, 2),
     # a call
     "execution": (4, 0),
