@@ -26,6 +26,7 @@
     ├── MissingContextError          needs a flow run or a task run around it (also a RuntimeError)
     ├── TaskRunTimeoutError          a task ran longer than its timeout_seconds (also a TimeoutError)
     ├── FlowRunTimeoutError          a flow ran longer than its timeout_seconds (also a TimeoutError)
+    ├── ConcurrencyTimeoutError      a named limit had no room within timeout_seconds (also a TimeoutError)
     ├── GeneratorDiverged            a restarted generator does not yield what it had yielded before
     ├── MappingError                 ``.map`` was given nothing to map over, or unequal lengths (also a ValueError)
     ├── RunAbandoned                 the flow run was given up while this part of it was still running
@@ -252,6 +253,10 @@ class TaskRunTimeoutError(DurableError, TimeoutError):
 
 class FlowRunTimeoutError(DurableError, TimeoutError):
     """A flow's body ran longer than its ``timeout_seconds``. Its run is ``TimedOut``; retries go on after it."""
+
+
+class ConcurrencyTimeoutError(DurableError, TimeoutError):
+    """A named limit had no room within ``timeout_seconds``. In a task it is a failure like others: retries go on."""
 
 
 class GeneratorDiverged(DurableError):
