@@ -136,7 +136,7 @@ def _caught(base: Path, mutant: mutants.Mutant, seed: int) -> tuple[str, str | N
             continue
         folder = Path(tempfile.mkdtemp(dir=base))
         try:
-            proof(folder, Effort(seed, 3, time.monotonic() + QUICK_SECONDS), mutant.code)
+            proof(folder, Effort(seed, 3), mutant.code)
         except (oracle.Violated, harness.Hung) as error:
             lines = str(error).splitlines()
             return name, (f"{lines[0]} ... {lines[-1]}" if lines[0].endswith(":") else lines[0])[:200]

@@ -157,15 +157,21 @@ def events(trace: Path) -> Iterator[Event]:
         at += length
 
 
+_ROUND: Final = 6  # images
 _HOW: Final = ("drop", "keep", "some", "torn", "torn")
 
 
 def points(calls: int, effort: Effort, few: int, name: str) -> list[tuple[int, str]]:
-    """Where the power is cut (before which call) and how harshly, in the order of the calls."""
+    """Where the power is cut (before which call) and how harshly.
+
+    In rounds, each in the order of the calls: a disk is made by replaying them, and when the time is up the last calls
+    have had their turn, too.
+    """
     seeded = effort.seeded(name)
     if effort.scale is None:
         return [(at, how) for at in range(calls + 1) for how in _HOW]
-    return sorted((seeded.randrange(calls + 1), seeded.choice(_HOW)) for _ in range(effort.count(few)))
+    chosen = [(seeded.randrange(calls + 1), seeded.choice(_HOW)) for _ in range(effort.count(few))]
+    return [case for first in range(0, len(chosen), _ROUND) for case in sorted(chosen[first : first + _ROUND])]
 
 
 def images(
@@ -181,6 +187,8 @@ def images(
     """
     disk, done = Disk(there), 0
     for at, how in where:
+        if at < done:
+            disk, done = Disk(there), 0
         for event in seen[done:at]:
             disk.take(event)
         done = at
