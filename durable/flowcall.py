@@ -18,7 +18,6 @@ from durable.errors import (
     FlowRunTimeoutError,
     NotSerializable,
     ParameterTypeError,
-    TerminationSignal,
     UnfinishedRun,
 )
 from durable.execution import SLOTS
@@ -283,12 +282,11 @@ class FlowCall(Settling):
     # How it goes on.
 
     def _meaning(self, error: BaseException) -> BaseException:
-        """As in `Execution`; a cancellation by SIGTERM is a termination, and one that came later is what counts."""
+        """As in `Execution`; a signal's cancellation is that signal, and what came later is what counts."""
         if self._interrupted_by is not None:
             return self._interrupted_by
-        if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
-            return TerminationSignal()
-        return super()._meaning(cancelling.meant_by(error, self.run))
+        meant = self._interrupts.meant_by(error)
+        return meant if meant is not error else super()._meaning(cancelling.meant_by(error, self.run))
 
     def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
         return interruption(error, self._interrupts.reason)
