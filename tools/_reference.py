@@ -29,6 +29,7 @@ MODULES: dict[str, tuple[str, ...] | None] = {
     "durable.states": None,
     "durable.futures": None,
     "durable.task_runners": None,
+    "durable.concurrency": None,
     "durable.annotations": None,
     "durable.cache_policies": None,
     "durable.transactions": None,
