@@ -19,6 +19,8 @@ IMPORTS = """
 durable: Flow State Task allow_failure flow get_run_logger runtime tags task unmapped
 durable.annotations: allow_failure opaque quote unmapped
 durable.cache_policies: DEFAULT FLOW_PARAMETERS INPUTS NONE NO_CACHE RUN_ID TASK_SOURCE CachePolicy
+durable.concurrency.asyncio: concurrency rate_limit
+durable.concurrency.sync: concurrency rate_limit
 durable.context: FlowRunContext TaskRunContext get_run_context tags
 durable.flows: Flow flow
 durable.futures: as_completed wait

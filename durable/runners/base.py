@@ -70,7 +70,8 @@ class TaskRunner:
         self._closing = False
         self._called_off: list[Future[Any]] = []  # what is to end without having begun
 
-    # What subclasses say.
+    # What durable calls.
+    # Of that, what subclasses say.
 
     def duplicate(self) -> TaskRunner:
         """Another runner like this one, for one flow run."""
