@@ -25,6 +25,8 @@ LEFT JOIN result AS o ON o.id = s.result_id
 CALL: Final = _CALL + "WHERE t.id = ?"
 CALL_BY_KEY: Final = _CALL + "WHERE t.key = ?"
 CALLS_OF: Final = _CALL + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
+COUNT_CALLS: Final = "SELECT count(*) FROM task_run AS t WHERE t.flow_run_id = ?"
+ROWS_BETWEEN: Final = "SELECT t.id FROM task_run AS t WHERE t.flow_run_id = ? AND t.id BETWEEN ? AND ? ORDER BY t.id"
 
 # Where a call was made, of what: enough to tell what the same call of another run is called.
 IDENTITY: Final = """
