@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
@@ -89,6 +89,16 @@ def calls_in(reader: JournalReader, flow_run: int, after: int = 0) -> Iterator[C
     """
     while page := reader.rows(queries.CALLS_OF, flow_run, after, _PAGE):
         yield from map(_call, page)
+        after = page[-1][0]
+
+
+def calls_of_task(
+    reader: JournalReader, flow_run: int, after: int, name: str, rows: Collection[int]
+) -> Iterator[Call]:
+    """The calls of a flow run after a row that are of the task called so, or are among `rows`."""
+    while page := reader.rows(queries.ROWS_OF_TASK, flow_run, after, name, json.dumps([*rows]), _PAGE):
+        for (row,) in page:
+            yield from (one for one in (call(reader, row),) if one is not None)
         after = page[-1][0]
 
 

@@ -12,12 +12,14 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple
 
 from durable.reader import queries
 from durable.reader.calls import Call, call, calls_between
 from durable.reader.journal import JournalReader
+from durable.reader.model import Execution
 
 ALIKE: Final = 4  # calls from which on equal ones are counted together, as in a tree
 PAGE: Final = 20_000
@@ -115,6 +117,12 @@ def plain_and_others(
             plain = {row for (row,) in reader.rows(_ARE_PLAIN.format(more=more), *asked)}
             others = (row for (row,) in reader.rows(queries.ROWS_BETWEEN, flow_run, low, high) if row not in plain)
             yield from (one for row in others if (one := call(reader, row)) is not None)
+
+
+def recurring(executions: list[Execution]) -> set[int]:
+    """Rows of the processes that executed a flow run more than once: which time it was, only the time tells."""
+    times = Counter(one.process.row for one in executions)
+    return {row for row, number in times.items() if number > 1}
 
 
 def _pages(reader: JournalReader, flow_run: int, after: int) -> Iterator[tuple[int, int]]:

@@ -13,15 +13,15 @@ The policy NONE and ``on_interrupt="fail"`` are not recorded, so neither is told
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from durable.reader import queries
 from durable.reader.calls import Call, call, calls_in
 from durable.reader.journal import JournalReader
-from durable.reader.model import Execution, FlowRun
-from durable.reader.plain import plain_and_others
+from durable.reader.model import FlowRun
+from durable.reader.plain import plain_and_others, recurring
 from durable.reader.standing import STARTS
 
 REPLAY: Final = "replay"
@@ -271,12 +271,6 @@ class Order:
         if self._found is not None or self._left_out is None or not self._past:
             return self._found
         return _first(self._left_out, None, self._number)
-
-
-def recurring(executions: list[Execution]) -> set[int]:
-    """Rows of the processes that executed a flow run more than once: which time it was, only the time tells."""
-    times = Counter(one.process.row for one in executions)
-    return {row for row, number in times.items() if number > 1}
 
 
 def _first(left_out: Call, new: Call | None, number: int) -> Divergence:
