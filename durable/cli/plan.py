@@ -92,7 +92,8 @@ def plan(words: tuple[str, ...], *, everything: bool, as_json: bool, exit_code: 
       inside   not asked for: what called it is replayed
 
     The script's file is parsed, not run, and compared with what was recorded of each task's source. A completed task is
-    replayed though its source changed, unless its policy counts the source (DEFAULT + TASK_SOURCE).
+    replayed though its source changed, unless its policy counts the source (DEFAULT + TASK_SOURCE). Of long runs 50,000
+    calls are looked at one by one, beside those that simply completed, unless --all or --exit-code asks for all.
 
     \b
     What cannot be known without running it:

@@ -85,7 +85,8 @@ def why(words: tuple[str, ...], *, other: str | None, everything: bool, as_json:
 
     The recorded reason has the first word. Where none is recorded, the call is compared with the same call of the run
     before (the newest earlier run of the flow, or the one it was forked from), or with the call of the same task in the
-    same position: its arguments, its source, its policy. A resume writes nothing for what it replays, so "replayed"
+    same position: its arguments, its source, its policy. Of long runs only the first 20,000 calls are matched by their
+    position, unless --all is given. A resume writes nothing for what it replays, so "replayed"
     means kept and not run since, whether or not the script still made that call. Of long arguments, and of those of
     tasks with record_inputs=False, digests are recorded: that they differ can be told, and not in what.
 

@@ -92,9 +92,7 @@ def calls_in(reader: JournalReader, flow_run: int, after: int = 0) -> Iterator[C
         after = page[-1][0]
 
 
-def calls_of_task(
-    reader: JournalReader, flow_run: int, after: int, name: str, rows: Collection[int]
-) -> Iterator[Call]:
+def calls_of_task(reader: JournalReader, flow_run: int, after: int, name: str, rows: Collection[int]) -> Iterator[Call]:
     """The calls of a flow run after a row that are of the task called so, or are among `rows`."""
     while page := reader.rows(queries.ROWS_OF_TASK, flow_run, after, name, json.dumps([*rows]), _PAGE):
         for (row,) in page:
