@@ -98,7 +98,7 @@ FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
 WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
 
 # Which task runs were called in the body of another.
-NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND parent_id < id ORDER BY id"
+NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND id > ? AND parent_id < id ORDER BY id"
 
 RESULT: Final = "SELECT format, length(payload), substr(payload, 1, :b) FROM result WHERE id = :a"
 
