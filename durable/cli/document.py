@@ -34,7 +34,7 @@ def dashboard(reader: JournalReader, health: Health, limit: int | None) -> bool:
         "schema": SCHEMA,
         "journal": _journal(reader, health),
         "next": {"run": hint.run.id, "text": hint.text} if hint is not None else None,
-        "outside": _counts(reader.counts(None)) if health.outside else None,
+        "outside": _counts(facts.outside(reader, limit)) if health.outside else None,
     }
     written(head, "runs", (_row(row) for row in chain(first, rows)))
     return not first or first[0].run.completed
@@ -211,9 +211,11 @@ def _entries(reader: JournalReader, nodes: Iterable[Node]) -> Iterator[dict[str,
         yield entry
 
 
-def _counts(counts: Counts) -> dict[str, int]:
+def _counts(counts: Counts) -> dict[str, int | bool]:
     found = counts._asdict()
     del found["newest_cut_off"]
+    if not counts.more:
+        del found["more"]
     return found
 
 
