@@ -85,7 +85,7 @@ class Writer:
         self.checkpoints = 0
         self._power = durability == "power"
         self._connect()
-        self._file = opening.identity(path)
+        self._file, self._size = opening.standing(path)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
@@ -286,8 +286,13 @@ class Writer:
 
     def _check_file(self) -> None:
         """A result recorded in a file that has lost its name is lost: people do delete journals under a running job."""
-        if opening.identity(self.path) != self._file:
+        file, size = opening.standing(self.path)
+        if file != self._file:
             raise self._poisoned(sqlite3.OperationalError("the file was deleted or replaced while it was in use"))
+        # Pruning in another process may make it smaller, too.
+        if size < self._size and opening.is_cut(self.path, size):
+            raise self._poisoned(sqlite3.OperationalError("the file was truncated while it was in use"))
+        self._size = size
 
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
         if self._poison is None:
