@@ -118,6 +118,14 @@ INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message, ta
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
 
+# The version of the source that a task run's result was computed with.
+FIND_COMPUTED_SOURCE: Final = """
+SELECT coalesce(
+    (SELECT s.task_id FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.task_id IS NOT NULL AND s.seq < (
+        SELECT max(c.seq) FROM task_run_state AS c WHERE c.task_run_id = t.id AND c.result_id = ?)
+     ORDER BY s.seq DESC LIMIT 1), t.task_id)
+FROM task_run AS t WHERE t.id = ?"""
+
 # When a task run began, and in what it was called.
 CALLER_OF_TASK: Final = "SELECT flow_run_id, parent_id FROM task_run WHERE id = ?"
 CALLER_OF_FLOW: Final = "SELECT parent_flow_run_id, parent_task_run_id FROM flow_run WHERE id = ?"
@@ -157,6 +165,9 @@ ORDER BY r.id DESC LIMIT 50"""  # a fork is begun by whoever asks for it, not by
 CHOOSE_FLOW_RUN: Final = """
 SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%'
 LIMIT 2"""
+
+# Whether a flow run is that of an idempotency key.
+HAS_IDEMPOTENCY_KEY: Final = "SELECT idempotency_key IS NOT NULL FROM flow_run WHERE id = ?"
 
 # How many failed attempts a flow run has on record since it last ended Failed: its retry budget spent.
 COUNT_FLOW_RETRIES: Final = """
