@@ -72,7 +72,7 @@ Step = Any
 
 @dataclass
 class Task:
-    """A task. Its body fails at its end in the first `fail` attempts ever made of a task run."""
+    """A task. Its body ends well in every (`fail` + 1)-th attempt made of a task run, and fails in the others."""
 
     name: str
     policy: str = "DEFAULT"

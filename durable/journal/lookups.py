@@ -70,7 +70,9 @@ class Lookups(Writer):
         return int(self.rows(sql.COUNT_EXECUTIONS, (run,))[0][0])
 
     def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
-        """How many failed attempts a task run has on record after result `since`, and the newest one's result, or 0."""
+        """Failed attempts of a task run after result `since`: how many, of those after it last ended well; and the
+        newest one's result, or 0.
+        """
         count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
         return count, newest
 

@@ -107,10 +107,13 @@ NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORD
 
 NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_run_id = ?"
 
-# A task run's failed attempts since a given result: how many (its retry budget spent), and the newest one's result.
+# A task run's failed attempts since a given result: how many since it last ended well or was rolled back (its retry
+# budget spent), and the newest one's result.
 FIND_RETRIES: Final = """
-SELECT count(*), coalesce(max(result_id), 0) FROM task_run_state
-WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
+SELECT coalesce(sum(seq > coalesce((
+    SELECT max(e.seq) FROM task_run_state AS e WHERE e.task_run_id = :a AND e.state IN (7, 8, 9)), 0)), 0),
+    coalesce(max(result_id), 0)
+FROM task_run_state WHERE task_run_id = :a AND state IN (3, 6) AND result_id > :b"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """
