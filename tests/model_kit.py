@@ -7,31 +7,13 @@ import os
 import signal
 import threading
 import zlib
+from types import SimpleNamespace
 from typing import Any
 
 from durable import flow, runtime, task
 from durable.cache_policies import DEFAULT, FLOW_PARAMETERS, INPUTS, NONE, RUN_ID, TASK_SOURCE
 
-__all__ = [
-    "DEFAULT",
-    "FLOW_PARAMETERS",
-    "INPUTS",
-    "NONE",
-    "RUN_ID",
-    "TASK_SOURCE",
-    "Boom",
-    "asyncio",
-    "begin",
-    "epoch",
-    "finish",
-    "flow",
-    "mix",
-    "point",
-    "settled",
-    "settled_async",
-    "taken",
-    "task",
-]
+__all__ = ["DEFAULT", "FLOW_PARAMETERS", "INPUTS", "NONE", "RUN_ID", "TASK_SOURCE", "asyncio", "flow", "kit", "task"]
 
 
 class Boom(Exception):
@@ -109,3 +91,17 @@ def taken(got: Any, catch: bool) -> Any:  # noqa: FBT001 - as short as the scrip
     if catch and isinstance(got, Boom):
         return mix(str(got))
     raise got
+
+
+# Of a namespace, so that TASK_SOURCE does not follow it: nobody edits these.
+kit = SimpleNamespace(
+    Boom=Boom,
+    begin=begin,
+    epoch=epoch,
+    finish=finish,
+    mix=mix,
+    point=point,
+    settled=settled,
+    settled_async=settled_async,
+    taken=taken,
+)

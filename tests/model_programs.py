@@ -164,7 +164,7 @@ def source_of(program: Program) -> str:
         lines += [f"@task({', '.join(options)})", *function_of(program, index), ""]
     prefix = "async " if program.colour == "async" else ""
     for name, steps, options, given in (
-        ("inner", program.inner, "", "mix(out)"),
+        ("inner", program.inner, "", "kit.mix(out)"),
         ("job", program.job, f"(retries={program.flow_retries})", "out"),
     ):
         lines += [f"@flow{options}", f"{prefix}def {name}(x):", "    out, last = [], x"]
@@ -177,24 +177,24 @@ def function_of(program: Program, index: int) -> list[str]:
     task = program.tasks[index]
     prefix = "async " if program.colour == "async" else ""
     name, facts = task.name, f"{task.name!r}, {task.version}, help_{task.name}(), K_{task.name}, x, y"
-    lines = [f"{prefix}def {name}(x, y=0):", f"    n, out, last = begin({name!r}, x, y), [], x"]
+    lines = [f"{prefix}def {name}(x, y=0):", f"    n, out, last = kit.begin({name!r}, x, y), [], x"]
     if index == GENERATOR:
-        lines += [f"    for i in range({task.yields}):", "        point()", f"        yield mix({facts}, i)"]
-        return [*lines, f"    finish({name!r}, x, n, {task.fail})"]
+        lines += [f"    for i in range({task.yields}):", "        kit.point()", f"        yield kit.mix({facts}, i)"]
+        return [*lines, f"    kit.finish({name!r}, x, n, {task.fail})"]
     lines += body_of(program, task.body)
-    return [*lines, f"    finish({name!r}, x, n, {task.fail})", f"    return mix({facts}, epoch(), n, out)"]
+    return [*lines, f"    kit.finish({name!r}, x, n, {task.fail})", f"    return kit.mix({facts}, kit.epoch(), n, out)"]
 
 
 def body_of(program: Program, steps: list[Step]) -> list[str]:
     """The lines of some steps."""
     lines: list[str] = []
     for step in steps:
-        lines.append("    point()")
+        lines.append("    kit.point()")
         if isinstance(step, Loop):
             lines += _loop(program, step)
             continue
         if isinstance(step, Group) and program.at_once(step):
-            lines += [f"    for got in {_group(program, step)}:", f"        last = taken(got, {step.catch})"]
+            lines += [f"    for got in {_group(program, step)}:", f"        last = kit.taken(got, {step.catch})"]
             lines.append("        out.append(last)")
             continue
         for made in step.calls if isinstance(step, Group) else [step]:
@@ -208,8 +208,8 @@ def _guarded(call: str, *, catch: bool) -> list[str]:
     return [
         "    try:",
         f"        last = {call}",
-        "    except Boom as error:",
-        "        last = mix(str(error))",
+        "    except kit.Boom as error:",
+        "        last = kit.mix(str(error))",
         "    out.append(last)",
     ]
 
@@ -238,7 +238,7 @@ def _group(program: Program, step: Group) -> str:
     else:
         made = ", ".join(f"{name}.submit({_arguments(call)})" for name, call in zip(names, step.calls, strict=True))
         futures = f"[{made}]"
-    return f"await settled_async({futures})" if program.colour == "async" else f"settled({futures})"
+    return f"await kit.settled_async({futures})" if program.colour == "async" else f"kit.settled({futures})"
 
 
 def _loop(program: Program, step: Loop) -> list[str]:
@@ -247,7 +247,7 @@ def _loop(program: Program, step: Loop) -> list[str]:
         f"    stream, took = {program.tasks[GENERATOR].name}({step.x}), 0",
         "    try:",
         f"        {'async ' if asynchronous else ''}for last in stream:",
-        "            point()",
+        "            kit.point()",
         "            out.append(last)",
     ]
     if step.inner is not None:
