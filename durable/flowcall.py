@@ -248,6 +248,9 @@ class FlowCall(Settling):
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
 
+    def _scope(self) -> FlowRun | None:
+        return self.run
+
     def as_run(self) -> Run | None:
         """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
         return Run(True, self._row, None) if self._row else None

@@ -64,6 +64,7 @@ LAYERS = {
     "recall": (3, 3),
     "output": (3, 2),
     "transactions": (3, 2),
+    "telling": (3, 3),
     # a call
     "execution": (4, 0),
     "call": (4, 1),
