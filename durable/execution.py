@@ -154,8 +154,9 @@ class Execution:
         """The run, as users are told of it."""
         raise NotImplementedError
 
-    def _scope(self) -> Any:
-        return self  # a task call is its body's scope
+    def scope(self) -> Any:
+        """The scope of its body's calls, once it is settled."""
+        return self
 
     def as_run(self) -> Run | None:
         """Where it is recorded; None of a run that is not its caller's."""
@@ -263,7 +264,7 @@ class Execution:
             return True
         kind, at = self._failed_kind(meant), as_datetime(clock().now())
         state: State[Any] = State(kind, self._message_of(meant), at, None, meant)
-        return ask(self._scope(), policy.condition, self.definition.owner, self.view(), state)
+        return ask(self.scope(), policy.condition, self.definition.owner, self.view(), state)
 
     def _meaning(self, error: BaseException) -> BaseException:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
@@ -334,7 +335,7 @@ class Execution:
         Before that, what the state means for a transaction.
         """
         if self.unit is not None:
-            yield from seeing(self._scope(), self._settle(self.unit))
+            yield from seeing(self.scope(), self._settle(self.unit))
         if self.kind is not None and self._told != (self.kind, self._seq) and (self.done or self.attempt):
             self._told = self.kind, self._seq
             yield from self._tell(self.kind, self.state())
@@ -378,7 +379,7 @@ class Execution:
 
     def _tell(self, kind: StateKind, state: State[Any]) -> Iterator[Any]:
         for hook in self.definition.options.hooks.for_state(kind):
-            told = tell(self._scope(), hook, self.definition.owner, self.view(), state)
+            told = tell(self.scope(), hook, self.definition.owner, self.view(), state)
             if isawaitable(told):
                 yield told
 

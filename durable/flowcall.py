@@ -248,7 +248,8 @@ class FlowCall(Settling):
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
 
-    def _scope(self) -> FlowRun | None:
+    def scope(self) -> FlowRun | None:
+        """The scope of its body's calls, once the run is settled."""
         return self.run
 
     def as_run(self) -> Run | None:
