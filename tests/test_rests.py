@@ -54,7 +54,7 @@ def flaky(colour, ran, **options):
 
     async def body_async(*, fails=True):
         await asyncio.sleep(0)
-        return body(fails)
+        return body(fails=fails)
 
     return task(**options)(body if colour == "sync" else body_async)
 
