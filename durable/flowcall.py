@@ -149,8 +149,9 @@ class FlowCall(Settling):
         """What it waited for has ended: it is identified by the values, or not called."""
         failed = not_ready(self.needs or ())
         if failed:
-            self.error = UnfinishedRun(f"flow {self.definition.name!r}", why_not_ready(failed))
-            self.kind, self.done = NOT_READY, True
+            self.message = why_not_ready(failed)
+            self.error = UnfinishedRun(f"flow {self.definition.name!r}", self.message)
+            self.kind, self.done, self.at = NOT_READY, True, clock().now()
             return False
         self.args = tuple(map(resolved, self.args))
         self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
