@@ -10,6 +10,7 @@ from durable.codec import register
 from durable.errors import (
     CancelledRun,
     CodecError,
+    ConcurrencyTimeoutError,
     ConfigurationError,
     CorruptPayload,
     DurableError,
@@ -57,6 +58,7 @@ from durable.version import __version__
 __all__ = [
     "CancelledRun",
     "CodecError",
+    "ConcurrencyTimeoutError",
     "ConfigurationError",
     "CorruptPayload",
     "DurableError",

@@ -16,6 +16,10 @@ class Clock:
         """The time in whole microseconds since the Unix epoch, as the journal records it."""
         return time.time_ns() // 1000
 
+    def monotonic(self) -> float:
+        """Seconds since some moment; never set back, so that waits are measured by it."""
+        return time.monotonic()
+
     def sleep(self, seconds: float) -> None:
         """Wait; ends at once when a signal handler raises (Ctrl-C)."""
         time.sleep(seconds)

@@ -26,6 +26,7 @@
     ├── MissingContextError          needs a flow run or a task run around it (also a RuntimeError)
     ├── TaskRunTimeoutError          a task ran longer than its timeout_seconds (also a TimeoutError)
     ├── FlowRunTimeoutError          a flow ran longer than its timeout_seconds (also a TimeoutError)
+    ├── ConcurrencyTimeoutError      a named limit had no room within timeout_seconds (also a TimeoutError)
     ├── GeneratorDiverged            a restarted generator does not yield what it had yielded before
     ├── MappingError                 ``.map`` was given nothing to map over, or unequal lengths (also a ValueError)
     ├── RunAbandoned                 the flow run was given up while this part of it was still running
@@ -95,11 +96,10 @@ class CodecError(DurableError):
     """A value and its bytes do not agree. Catch one of the subclasses."""
 
 
-class _Refused(CodecError, TypeError):
-    """A value that durable cannot use as it must. Arguments as in `NotSerializable`."""
+class _AtPath:
+    """What `NotSerializable` and `Unhashable` say. Their ``args`` are set before this is called."""
 
     def __init__(self, path: str, type_name: str, reason: str) -> None:
-        super().__init__(path, type_name, reason)
         self.path = path
         self.type_name = type_name
         self.reason = reason
@@ -108,7 +108,7 @@ class _Refused(CodecError, TypeError):
         return f"{self.path}: {self.type_name}: {self.reason}"
 
 
-class NotSerializable(_Refused):
+class NotSerializable(_AtPath, CodecError, TypeError):
     """A value the codec cannot rebuild exactly, refused when it is written.
 
     Args:
@@ -118,7 +118,7 @@ class NotSerializable(_Refused):
     """
 
 
-class Unhashable(_Refused):
+class Unhashable(_AtPath, CodecError, TypeError):
     """A value with no canonical form, so no identity can be computed from it. Arguments as in `NotSerializable`."""
 
 
@@ -253,6 +253,10 @@ class TaskRunTimeoutError(DurableError, TimeoutError):
 
 class FlowRunTimeoutError(DurableError, TimeoutError):
     """A flow's body ran longer than its ``timeout_seconds``. Its run is ``TimedOut``; retries go on after it."""
+
+
+class ConcurrencyTimeoutError(DurableError, TimeoutError):
+    """A named limit had no room within ``timeout_seconds``. In a task it is a failure like others: retries go on."""
 
 
 class GeneratorDiverged(DurableError):

@@ -35,6 +35,7 @@ from durable.outcomes import (
     of_value,
 )
 from durable.ownership import RunLock
+from durable.progress import progress
 from durable.runs import FlowRun, Scope
 from durable.settling import Settling
 from durable.states import (
@@ -176,6 +177,7 @@ class FlowCall(Settling):
             canceller = _canceller()
         if self._is_root:
             self._interrupts.watch(canceller)
+            progress.begin(self.run)
         self._enter(self.run)
 
     def runner(self) -> Any:
@@ -216,6 +218,8 @@ class FlowCall(Settling):
         """The body has ended. May be called again, should a signal handler have raised in here."""
         if self._is_root:
             self._interrupts.release()
+            if self.run is not None:
+                progress.end(self.run)
         super().leave()
 
     def returned(self, value: Any) -> Entry | None:

@@ -81,6 +81,11 @@ def giving_up() -> bool:
     return any(each.gives_up for each in _watching)
 
 
+def interrupted() -> bool:
+    """Whether a signal has arrived for a flow that has not ended yet."""
+    return any(each.reason is not None for each in _watching)
+
+
 def give_up() -> None:
     """A second Ctrl-C arrived: what the flows around still run is not waited for either."""
     for each in _watching:

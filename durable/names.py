@@ -13,8 +13,9 @@ from types import ModuleType
 
 def main_name() -> str:
     """The name `__main__` goes by in the journal: its script's stem; ``"__main__"`` where there is no script."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
+    # While a worker process imports the script, that is `__mp_main__` alone.
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in ("__main__", "__mp_main__"))
+    file = next(filter(None, files), None)
     if not file:
         return "__main__"
     path = PurePath(file)

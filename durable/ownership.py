@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ from durable.errors import JournalNotWritable
 
 # A reader that asks whether a run is alive holds its lock for an instant, so a lock is not refused at the first try.
 PROBE_SECONDS: Final = 0.25
+
+# In a process that executes a body for another one: the journal of that one. It is not opened there.
+locks_beside: Final[ContextVar[Path | None]] = ContextVar("durable_locks_beside", default=None)
 
 _ours: set[Path] = set()  # locks this process holds, so that it need not ask the kernel, and wait, for its own
 

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
+from durable.counts import Counts
 from durable.journal import Journal, TaskRecord
 from durable.logs import at, engine_log, flow_log, place_records_by, task_log
 from durable.ownership import Cancellation
@@ -162,6 +163,7 @@ class FlowRun(Scope):
         loop: the event loop that its coroutine runs on; None for a plain function.
         root: the outermost flow run it is part of; itself where it is that.
         abandoned: of a root: it was given up while parts of it run, and nothing they do is recorded any more.
+        counts: of a root: how many task runs in it have ended.
     """
 
     __slots__ = (
@@ -174,6 +176,7 @@ class FlowRun(Scope):
         "begun",
         "called_in",
         "cancel",
+        "counts",
         "describe",
         "flow",
         "flow_name",
@@ -217,6 +220,7 @@ class FlowRun(Scope):
         self.loop: Any = None
         self.root = self
         self.abandoned = False
+        self.counts = Counts()
         self.make_runner: Callable[[], Any] = lambda: None
 
     @property

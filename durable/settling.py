@@ -132,6 +132,8 @@ class Settling(Execution):
     def _make_runner(self) -> Any:
         runner = self.definition.options.task_runner.duplicate()
         runner.run = self.run
+        if self.run is not None:
+            self.run.root.counts.runners.add(runner)
         return runner
 
     def _give_recorded(self, record: FlowRecord) -> bool:

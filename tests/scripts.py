@@ -166,6 +166,9 @@ class FakeClock(Clock):
     def now(self) -> int:
         return int(self.seconds * 1_000_000)
 
+    def monotonic(self) -> float:
+        return self.seconds
+
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.seconds += seconds

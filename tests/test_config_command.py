@@ -339,12 +339,19 @@ NAMES = {
         st.lists(st.floats(0, 1e300) | st.integers(0, 10**9), max_size=50),
     ),
     "thread_pool_max_workers": st.integers(1),
+    "concurrency_limits": st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+        st.integers(1, 10**18)
+        | st.fixed_dictionaries(
+            {"limit": st.integers(1, 10**18)}, optional={"slot_decay_per_second": st.floats(0, 1e300)}
+        ),
+    ),
 }
 SOME = st.fixed_dictionaries({}, optional=NAMES)
 
 
 def as_text(value):
-    return value if isinstance(value, str) else toml(value)
+    return value if isinstance(value, str) else json.dumps(value) if isinstance(value, dict) else toml(value)
 
 
 @example(before={"journal": '\x7f\x01\u2028\\"'}, changes={"progress": False}, gone=set(), spaced=False)

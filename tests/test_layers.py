@@ -21,6 +21,7 @@ LAYERS = {
     # nouns
     "errors": (0, 0),
     "clock": (0, 0),
+    "counts": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
     "spoken": (0, 0),
@@ -63,6 +64,7 @@ LAYERS = {
     "reasons": (3, 2),
     "recall": (3, 3),
     "output": (3, 2),
+    "progress": (3, 2),
     "transactions": (3, 2),
     "telling": (3, 3),
     # a call
@@ -76,6 +78,7 @@ LAYERS = {
     "drivers": (5, 0),
     # fan-out
     "futures": (6, 0),
+    "concurrency": (6, 1),
     "runners": (6, 1),
     # face
     "cache_policies": (7, 0),

@@ -12,13 +12,13 @@ from durable import cache_policies, task_runners
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
-CancelledRun CodecError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled FlowRunInProgress
-FlowRunTimeoutError Future GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed JournalNotFound
-JournalNotWritable MappingError MissingContextError NewerJournal NotAJournal NotSerializable NothingToResume
-ParameterBindError ParameterTypeError RunAbandoned RunFailed State StateType SubmittedTaskFailed Task TaskFailed
-TaskInterrupted TaskRunTimeoutError TerminationSignal UnfinishedRun Unhashable UnresolvedClass UnsupportedFilesystem
-WorkerDied __version__ allow_failure close_journals configure flow get_run_logger quote register runtime tags task
-temporary_settings unmapped
+CancelledRun CodecError ConcurrencyTimeoutError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled
+FlowRunInProgress FlowRunTimeoutError Future GeneratorDiverged InvalidTransition JournalBusy JournalError
+JournalFailed JournalNotFound JournalNotWritable MappingError MissingContextError NewerJournal NotAJournal
+NotSerializable NothingToResume ParameterBindError ParameterTypeError RunAbandoned RunFailed State StateType
+SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError TerminationSignal UnfinishedRun Unhashable
+UnresolvedClass UnsupportedFilesystem WorkerDied __version__ allow_failure close_journals configure flow
+get_run_logger quote register runtime tags task temporary_settings unmapped
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "

@@ -35,6 +35,10 @@ OTHER = {
     "task_disable_caching": (True, "YES"),
     "progress": (False, "off"),
     "thread_pool_max_workers": (7, "7"),
+    "concurrency_limits": (
+        {"github-api": 5, 'a b/ü"': {"limit": 30, "slot_decay_per_second": 0.5}},
+        '{"github-api": 5, "a b/ü\\"": {"limit": 30, "slot_decay_per_second": 0.5}}',
+    ),
 }
 DEFAULTS = {name: 2 if row.default is None else row.default for name, row in SETTINGS.items()}
 SOURCES = ["temporary", "configured", "environment", "pyproject", "user file"]  # highest first
@@ -166,6 +170,7 @@ BAD = {
     "task_disable_caching": 0,
     "progress": "on",
     "thread_pool_max_workers": 0,
+    "concurrency_limits": {"github-api": 0},
 }
 
 
@@ -195,6 +200,12 @@ def test_what_cannot_be_meant_is_refused_with_what_was_expected_and_found(place,
         ("progress", "2"),
         ("thread_pool_max_workers", "0"),
         ("logging_level", "Level 5"),
+        ("concurrency_limits", "5"),
+        ("concurrency_limits", '{"": 5}'),
+        ("concurrency_limits", '{"a": true}'),
+        ("concurrency_limits", '{"a": {"slot_decay_per_second": 1}}'),
+        ("concurrency_limits", '{"a": {"limit": 5, "slot_decay_per_second": -1}}'),
+        ("concurrency_limits", '{"a": {"limit": 5, "slot_decay": 1}}'),
     ],
 )
 def test_a_variable_that_cannot_be_meant_is_named(place, monkeypatch, name, text):
@@ -318,6 +329,7 @@ MISTAKES = [
     ("resume = '7f3a91c'", ["'7f3a91c'", "'auto', 'never' or 'require'"]),
     ("on_interrupt = 'retry'", ["DURABLE_ON_INTERRUPT", "environment", "one run"]),
     ("thread_pool_max_workers = 0", ["= 0", "1 or more"]),
+    ("concurrency_limits = { a = 1.5 }", ["{'a': 1.5}", "expected a table of names and limits"]),
 ]
 
 

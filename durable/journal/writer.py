@@ -28,7 +28,6 @@ import sqlite3
 import threading
 from collections import deque
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -142,9 +141,10 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Nobody commits: whoever waits with an entry that is not done does it now, with all that is queued."""
-        if self._queue:
-            for entry in tuple(self._queue):
-                entry.open_gate()
+        queue = self._queue
+        with suppress(IndexError):  # somebody else commits by now, and hands over in turn
+            for at in range(len(queue)):
+                queue[at].open_gate()
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
         """Like `commit`, from a coroutine: a future of `loop`, resolved by the one commit of this loop turn."""
@@ -185,8 +185,8 @@ class Writer:
         self._settle()
         while queue and queue[0].done:
             queue.popleft()
-        # A list of an islice is made without letting another thread in, which may be appending.
-        batch = self._batch = list(islice(queue, _BATCH))
+        # By index: another thread may append at any moment, which ends an iteration over the queue with an error.
+        batch = self._batch = [queue[at] for at in range(min(len(queue), _BATCH))]
         try:
             if self._inherited:
                 # A forked child that unwinds through its parent's flow has nothing to record in it.

@@ -72,6 +72,7 @@ def configure(
     task_disable_caching: bool | None = None,
     progress: bool | None = None,
     thread_pool_max_workers: int | None = None,
+    concurrency_limits: Mapping[str, int | Mapping[str, float]] | None = None,
 ) -> None:
     """Set defaults for this process, above its environment and the files. Call it before the first flow or task.
 
@@ -90,6 +91,8 @@ def configure(
         task_disable_caching: True looks no memo up, whatever a task says. A resumed run keeps what it completed.
         progress: whether a flow's progress is shown on a terminal; True by default.
         thread_pool_max_workers: threads of a thread pool that does not say.
+        concurrency_limits: what the names of `durable.concurrency` stand for: ``{"github-api": 5}``, or for a rate
+            ``{"github-api": {"limit": 30, "slot_decay_per_second": 0.5}}``.
 
     Raises:
         ConfigurationError: a value that cannot be meant. Nothing is set then.

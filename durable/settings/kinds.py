@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from durable.retries import MAX_DELAYS, is_number
@@ -94,6 +94,22 @@ def _which_run(value: Any) -> str:
     return value.strip().lower()
 
 
+def _limits(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ValueError  # noqa: TRY004 - the caller knows one error
+    found: dict[str, Any] = {}
+    for name, given in value.items():
+        limit = dict(given) if isinstance(given, Mapping) else {"limit": given}
+        decay = limit.get("slot_decay_per_second", 0)
+        if not isinstance(name, str) or not name or not is_number(decay) or decay < 0:
+            raise ValueError
+        if limit.keys() - {"limit", "slot_decay_per_second"}:
+            raise ValueError
+        _whole(1)(limit.get("limit"))
+        found[name] = limit if isinstance(given, Mapping) else given
+    return found
+
+
 PATH: Final = Kind("a path", _path, str)
 FLAG: Final = Kind("true or false", _flag, _read_flag)
 COUNT: Final = Kind("a whole number, 0 or more", _whole(0), json.loads)
@@ -105,3 +121,8 @@ DELAY: Final = Kind(
 )
 LEVEL: Final = Kind("a level such as INFO or WARNING", _level, str.strip)
 WHICH_RUN: Final = Kind("'auto', 'never', or the beginning of a flow run's id", _which_run, str)
+LIMITS: Final = Kind(
+    'a table of names and limits, each a whole number above 0, or {"limit": 30, "slot_decay_per_second": 0.5}',
+    _limits,
+    json.loads,
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 
 from durable.errors import ConfigurationError
-from durable.settings.kinds import COUNT, DELAY, FLAG, LEVEL, PATH, WHICH_RUN, WORKERS, Kind, choice
+from durable.settings.kinds import COUNT, DELAY, FLAG, LEVEL, LIMITS, PATH, WHICH_RUN, WORKERS, Kind, choice
 
 
 class Setting(NamedTuple):
@@ -153,6 +153,13 @@ _ALL: Final = (
         WORKERS,
         None,
         "Threads of a thread pool that does not say.",
+    ),
+    _setting(
+        "concurrency_limits",
+        "DURABLE_CONCURRENCY_LIMITS",
+        LIMITS,
+        {},
+        "What the names of `concurrency` and `rate_limit` stand for; all of them, where it is set.",
     ),
 )
 

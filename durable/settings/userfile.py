@@ -62,6 +62,8 @@ def toml(value: Any) -> str:
     if isinstance(value, str):
         # JSON's escapes are TOML's, but for one character that JSON leaves as it is.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml(name)} = {toml(each)}" for name, each in value.items()) + "}"
     return json.dumps(value, default=str)
 
 
