@@ -9,6 +9,7 @@ from scripts import Script
 from durable import flow, get_run_logger, runtime, task
 from durable.cache_policies import INPUTS
 from durable.context import get_run_context
+from durable.transactions import transaction
 
 
 def recorder():
@@ -439,3 +440,23 @@ def test_the_hooks_of_a_transaction_see_the_run(journal):
         ("commit", "kept", None, {}, "TaskRunContext"),
         ("rollback", "outer", None, {}, "TaskRunContext"),
     ]
+
+
+def test_what_a_hook_calls_has_no_part_in_the_transaction(journal):
+    undone = []
+
+    @task(on_rollback=[lambda txn: undone.append("noted")])
+    def noted():
+        return 1
+
+    async def later(task, task_run, state):
+        noted()
+
+    @task(on_completion=[lambda *_: noted(), later], on_rollback=[lambda txn: undone.append("step")])
+    def step():
+        return 1
+
+    with pytest.raises(ValueError), transaction():
+        step()
+        raise ValueError
+    assert undone == ["step"]
