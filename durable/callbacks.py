@@ -15,12 +15,6 @@ from typing import Any
 _log = logging.getLogger("durable")
 
 
-def ask(condition: Callable[..., Any], *args: Any) -> bool | Awaitable[bool]:
-    """What a condition answers; one that raises answers False."""
-    answer = fire(condition, *args)
-    return answer if isawaitable(answer) else bool(answer)
-
-
 def fire(callback: Callable[..., Any], *args: Any) -> Any:
     """Call a callback: its result, an awaitable of it, or None if it raised."""
     try:

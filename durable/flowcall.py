@@ -149,8 +149,9 @@ class FlowCall(Settling):
         """What it waited for has ended: it is identified by the values, or not called."""
         failed = not_ready(self.needs or ())
         if failed:
-            self.error = UnfinishedRun(f"flow {self.definition.name!r}", why_not_ready(failed))
-            self.kind, self.done = NOT_READY, True
+            self.message = why_not_ready(failed)
+            self.error = UnfinishedRun(f"flow {self.definition.name!r}", self.message)
+            self.kind, self.done, self.at = NOT_READY, True, clock().now()
             return False
         self.args = tuple(map(resolved, self.args))
         self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
@@ -250,6 +251,10 @@ class FlowCall(Settling):
     def run_key(self) -> bytes | None:
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
+
+    def scope(self) -> FlowRun | None:
+        """The scope of its body's calls, once the run is settled."""
+        return self.run
 
     def as_run(self) -> Run | None:
         """Where it is recorded; None of another call's run, whose result an idempotency key gave."""

@@ -277,6 +277,22 @@ class FlowRun(Scope):
         self._window.update((record.key, record) for record in records if record.id <= self._limit)
 
 
+class Aside(Scope):
+    """Where a run's hook is called: it sees `run`, and what it calls is not among the calls of its body.
+
+    Args:
+        run: the run.
+        flow_run: what is called is recorded as part of it; None: of no flow run.
+    """
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Scope, flow_run: FlowRun | None = None) -> None:
+        super().__init__(os.urandom(16), flow_run, run.journal)
+        self.run = run
+        self.log_prints = run.log_prints
+
+
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
     scope = Scope(os.urandom(16), None, journal)
@@ -320,6 +336,13 @@ def is_being_started() -> bool:
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
 
+
+def around() -> Scope | None:
+    """The flow run or task run whose body executes here, or whose hook; None outside of any."""
+    scope = current.get()
+    return scope.run if isinstance(scope, Aside) else scope
+
+
 # Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
@@ -331,7 +354,7 @@ def fed_by(live: dict[bytes, Any], arguments: dict[str, Any]) -> tuple[tuple[byt
 
 
 def _place(scope: Scope | None) -> dict[str, str | None]:
-    scope = scope or current.get()
+    scope = scope or around()
     run = scope.flow_run if scope is not None else None
     task_run = scope if scope is not None and scope.is_task_run else None
     return {

@@ -134,6 +134,11 @@ class Task(Submitting[P, R]):
         return self._add_hook("on_commit", hook)
 
     @property
+    def task_key(self) -> str:
+        """A hash (32 hex digits) of its name, its function's qualified name and its tags: by it its runs are found."""
+        return self.definition.key.hex()
+
+    @property
     def tags(self) -> frozenset[str]:
         """The task's tags."""
         return self.definition.tags

@@ -356,7 +356,7 @@ def test_a_retry_with_a_delay_that_was_killed_while_it_waited_runs_again_at_once
         from durable import clock
 
         class Killer(clock.Clock):
-            def sleep(self, seconds):
+            def rest(self, seconds, *_):
                 ran("sleep", seconds)
                 die("sleep")
 

@@ -5,7 +5,8 @@
     python _venv.py run              .venv/3.11.7-run      the project, as a user has it
     python _venv.py test             .venv/3.11.7-test     and everything the tests need
     python _venv.py test --lowest    .venv/3.11.7-lowest   the same, each dependency at its lower bound
-    python _venv.py test --sqlite    .venv/3.11.7-sqlite   as test, and `import sqlite3` gives a current SQLite    python _venv.py audit            .venv/3.11.7-audit    pip-audit, without the project
+    python _venv.py test --sqlite    .venv/3.11.7-sqlite   as test, and `import sqlite3` gives a current SQLite
+    python _venv.py audit            .venv/3.11.7-audit    pip-audit, without the project
 
 The project is installed editable. An environment is made once. A changed pyproject.toml or version is installed into it
 again; a moved checkout or a vanished interpreter makes it anew. Only `venv` and `pip`; quiet unless something fails.

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from durable.cli import facts, taskpage
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
+from durable.reader.history import flow_version
 
 SCHEMA: Final = 1
 _FIRST: Final = 100
@@ -46,6 +47,7 @@ def flow_run(reader: JournalReader, health: Health, run: FlowRun, nodes: Iterabl
     parameters = reader.parameters(run)
     facts_of_run = {
         **flow_facts(run),
+        "version": flow_version(reader, run.row),
         "tasks": _counts(counts),
         "note": facts.why(reader, run, counts),
         "parameters": None if parameters is None else {key: plain(value) for key, value in parameters.items()},

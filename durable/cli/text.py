@@ -12,6 +12,7 @@ from durable.cli.terminal import Screen, clipped, note, value_text
 from durable.codec.inert import safe, size
 from durable.phrases import counted, duration
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
+from durable.reader.history import flow_version
 
 _COLUMNS: Final = ("RUN", "NAME", "FLOW", "STATE", "STARTED", "TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT")
 _STATE: Final = _COLUMNS.index("STATE")
@@ -126,6 +127,8 @@ def flow_run(screen: Screen, reader: JournalReader, run: FlowRun, nodes: Iterabl
     counts = reader.counts(run)
     screen.line(f"{screen.paint('title', safe(run.flow))} {run.id}  {screen.paint(run.state, safe(run.state))}")
     lines = [("name", safe(run.called)), ("function", safe(run.function))]
+    if (version := flow_version(reader, run.row)) is not None:
+        lines.append(("version", clipped(version, _NAME)))
     if run.idempotency_key:
         lines.append(("idempotency key", safe(run.idempotency_key)))
     parameters = reader.parameters(run)
