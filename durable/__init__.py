@@ -43,6 +43,7 @@ from durable.errors import (
     Unhashable,
     UnresolvedClass,
     UnsupportedFilesystem,
+    WorkerDied,
 )
 from durable.flows import Flow, flow
 from durable.futures import Future
@@ -95,6 +96,7 @@ __all__ = [
     "Unhashable",
     "UnresolvedClass",
     "UnsupportedFilesystem",
+    "WorkerDied",
     "__version__",
     "allow_failure",
     "close_journals",

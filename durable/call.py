@@ -83,6 +83,7 @@ class Call(Execution, Scope):
         "_unhashable",
         "_unready",
         "called_off",
+        "elsewhere",
         "gated",
         "needs",
         "worker",
@@ -120,6 +121,7 @@ class Call(Execution, Scope):
             self.needs = (*(self.needs or ()), *wait_for)
         self.gated = self.needs is not None or definition.is_serializable
         self.called_off = False
+        self.elsewhere: Any = None
         self.worker: str | None = None
         self._parent = parent
         self._name: str | None = None
@@ -213,10 +215,10 @@ class Call(Execution, Scope):
         return None
 
     def cancelled(self) -> Entry | None:
-        """It is called off, while it waits for something else than its body."""
-        self.done, self.message = True, "Cancelled before it began."
+        """It is called off before its body began, or between two attempts."""
+        self.done, self.message = True, f"Cancelled before {'its next attempt' if self.attempt else 'it began'}."
         if self.attempt:
-            return self._ends(CANCELLED, "Cancelled between two attempts.")
+            return self._ends(CANCELLED, self.message)
         if self._parent.recorded(self.key) is None:
             return self._ends_at_once(CANCELLED, message=self.message, synced=False)
         self.kind = CANCELLED

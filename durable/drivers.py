@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Protocol
 from durable.callbacks import settle
 from durable.clock import clock
 from durable.journal import Entry, Journal
+from durable.rests import rest, rest_async
 from durable.states import State
 from durable.upstream import Upstream
 
@@ -30,6 +31,7 @@ class Driven(Protocol):
     gated: bool
     propagates: bool
     delay: float
+    elsewhere: Any
     journal: Journal
     unit: Any
     is_flow: ClassVar[bool]
@@ -98,7 +100,7 @@ def drive(call: Driven) -> Any:
                 if call.propagates:
                     raise
                 if not call.done and call.delay:
-                    clock().sleep(call.delay)
+                    rest(call)
             else:
                 if (entry := call.returned(value)) is not None:
                     commit(entry)
@@ -148,7 +150,7 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                     if call.propagates:
                         raise
                     if not call.done and call.delay:
-                        clock().sleep(call.delay)
+                        rest(call)
                     continue
                 if entry is not None:
                     commit(entry)
@@ -228,10 +230,11 @@ def _tell(call: Driven) -> None:
 
 
 async def drive_async(call: Driven) -> Any:
-    """Drive a call of a coroutine function on the running event loop; commits are shared by the turn of the loop."""
+    """Drive a call of a coroutine function, or of one whose body is executed elsewhere; one commit a turn."""
     from asyncio import get_running_loop  # a loop is running, so this is a look-up; `import durable` does without
 
     loop, commit_soon, hooked = get_running_loop(), call.journal.commit_soon, call.definition.options.hooks.any
+    elsewhere = call.elsewhere
     try:
         if call.gated:
             await _pass_async(call)
@@ -240,13 +243,15 @@ async def drive_async(call: Driven) -> Any:
         if call.unit is not None or (hooked and call.done and entry is not None):
             await _tell_async(call)
         while not call.done:
+            if elsewhere is not None:
+                await elsewhere.admitted()
             if (entry := call.started()) is not None:
                 await commit_soon(entry, loop)
             if hooked:
                 await _tell_async(call)
             try:
                 call.enter()
-                value = await call.definition.fn(*call.args, **call.kwargs)
+                value = await (call.definition.fn(*call.args, **call.kwargs) if elsewhere is None else elsewhere.body())
                 if call.is_flow or isinstance(value, _NO_VALUES):
                     value = await _settled_async(call, value)
                 call.leave()
@@ -262,7 +267,7 @@ async def drive_async(call: Driven) -> Any:
                 if call.propagates:
                     raise
                 if not call.done and call.delay:
-                    await clock().sleep_async(call.delay)
+                    await rest_async(call)
             else:
                 if (entry := call.returned(value)) is not None:
                     await commit_soon(entry, loop)
@@ -314,7 +319,7 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
                     if call.propagates:
                         raise
                     if not call.done and call.delay:
-                        await clock().sleep_async(call.delay)
+                        await rest_async(call)
                     continue
                 if entry is not None:
                     await commit_soon(entry, loop)

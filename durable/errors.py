@@ -33,6 +33,7 @@
     └── RunFailed                    a run of the user's did not complete
         ├── CancelledRun             the run was called off
         ├── TaskFailed               stands in for a recorded exception that cannot be rebuilt
+        ├── WorkerDied               the process that executed it is gone, and its retries are used up
         ├── UnfinishedRun            there is no result, because what it needed did not complete
         └── SubmittedTaskFailed      submitted task runs failed and nobody asked for their results
 
@@ -45,15 +46,9 @@ Every error pickles: its arguments are its constructor's.
 
 from __future__ import annotations
 
-from typing import Any
-
 
 class DurableError(Exception):
     """The root: catch this to catch whatever durable itself reports, never a user's exception."""
-
-    def __init__(self, *args: Any) -> None:
-        # Subclasses build their message from these arguments; keeping the arguments makes every error pickle.
-        super().__init__(*args)
 
 
 class ConfigurationError(DurableError, ValueError):
@@ -102,8 +97,9 @@ class CodecError(DurableError):
 
 
 class _AtPath:
+    """What `NotSerializable` and `Unhashable` say. Their ``args`` are set before this is called."""
+
     def __init__(self, path: str, type_name: str, reason: str) -> None:
-        super().__init__(path, type_name, reason)  # type: ignore[call-arg]  # of the exception it is mixed into
         self.path = path
         self.type_name = type_name
         self.reason = reason
@@ -342,6 +338,13 @@ class SubmittedTaskFailed(RunFailed):
         runs = "a submitted task run" if self.count == 1 else f"{self.count} submitted task runs"
         which = "" if self.count == 1 else "the first: "
         return f"{runs} failed and nobody asked for the result; {which}{self.first}"
+
+
+class WorkerDied(RunFailed):
+    """The worker process that executed a task's body died: killed, crashed in C code, out of memory, or ``os._exit``.
+
+    The message names the task, the worker, and how it ended. With `retries` a task is tried again on another worker.
+    """
 
 
 class TaskFailed(RunFailed):

@@ -15,8 +15,8 @@ from inspect import isawaitable
 from logging import ERROR, WARNING
 from typing import Any, ClassVar, Final
 
-from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
+from durable.crashes import chances, is_crash, must_be_seen
 from durable.errors import JournalError
 from durable.journal import Entry, Journal, Label, Outcome
 from durable.journal.rollbacks import Run
@@ -24,17 +24,9 @@ from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_
 from durable.output import printing
 from durable.runnames import rendered
 from durable.runs import Scope, current
-from durable.states import (
-    AWAITING_RETRY,
-    CANCELLED,
-    COMPLETED,
-    CRASHED,
-    RETRYING,
-    State,
-    StateKind,
-    StateType,
-)
+from durable.states import AWAITING_RETRY, CANCELLED, COMPLETED, CRASHED, RETRYING, RUNNING, State, StateKind, StateType
 from durable.tagging import current_tags
+from durable.telling import ask, seeing, tell
 from durable.timeouts import Limit
 from durable.transactions.block import Transaction, any_hooks, enclosing
 from durable.transactions.undo import active
@@ -94,6 +86,7 @@ class Execution:
     is_flow: ClassVar[bool] = False
     gated: bool = False  # it waits for others, or for its turn, before it begins
     called_off: bool = False  # somebody cancelled it
+    elsewhere: Any = None  # what executes the body, if it is not the driver (durable.runners.shipping.Shipment)
 
     args: tuple[Any, ...]
     at: int
@@ -161,6 +154,10 @@ class Execution:
         """The run, as users are told of it."""
         raise NotImplementedError
 
+    def scope(self) -> Any:
+        """The scope of its body's calls, once it is settled."""
+        return self
+
     def as_run(self) -> Run | None:
         """Where it is recorded; None of a run that is not its caller's."""
         raise NotImplementedError
@@ -226,18 +223,18 @@ class Execution:
         self._token = current.set(scope)
         if self.unit is not None:
             self._inside = active.set(self.unit)
-        if scope.log_prints:
+        if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
         seconds = self._budget()
         if seconds is not None:
             self._limit = Limit(seconds, self.definition.where)
-            self._limit.start(in_coroutine=self.definition.is_async)
+            self._limit.start(in_coroutine=self.definition.is_async or self.elsewhere is not None)
 
     def _budget(self) -> float | None:
-        """How long the body may run from now on, in seconds."""
+        """How long the body may run from now on, in seconds; None also where another process keeps the time."""
         timeout: float | None = self.definition.options.timeout
-        return timeout
+        return None if self.elsewhere is not None and self.elsewhere.keeps_time else timeout
 
     def leave(self) -> None:
         """The body has ended. May be called again, should a signal handler have raised in here."""
@@ -259,16 +256,15 @@ class Execution:
         meant = self._meaning(error)
         self.error, self.propagates = meant, meant is error
         policy = self.definition.options.retries
-        if self._retries >= policy.count or not isinstance(meant, Exception) or is_ours(meant):
+        if not isinstance(meant, Exception) or is_ours(meant) or self._retries >= chances(self, meant):
             return False
         if self._failed_kind(meant) in _NOT_RETRIED:
             return False
         if policy.condition is None:
             return True
         kind, at = self._failed_kind(meant), as_datetime(clock().now())
-        return ask(
-            policy.condition, self.definition.owner, self.view(), State(kind, self._message_of(meant), at, None, meant)
-        )
+        state: State[Any] = State(kind, self._message_of(meant), at, None, meant)
+        return ask(self.scope(), policy.condition, self.definition.owner, self.view(), state)
 
     def _meaning(self, error: BaseException) -> BaseException:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
@@ -293,7 +289,8 @@ class Execution:
             self._log(ERROR, "%s failed with exception: %s - Retries are exhausted", self.noun, repr_of(error))
         self.done = True
         self.propagates = self.propagates and not self._return_state
-        return self._ends(self._failed_kind(error), self._message_of(error), of_exception(error))
+        kind = CRASHED if is_crash(self, error) and must_be_seen(self) else self._failed_kind(error)
+        return self._ends(kind, self._message_of(error), of_exception(error))
 
     def _failed_kind(self, error: Exception) -> StateKind:
         verdict = self._verdict
@@ -315,10 +312,11 @@ class Execution:
         self._retries += 1
         start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
         said = "%s failed with exception: %s - Retry %d/%d will start %s"
-        self._log(WARNING, said, self.noun, repr_of(error), self._retries, retries.count, start)
+        most = max(self._retries, retries.count)
+        self._log(WARNING, said, self.noun, repr_of(error), self._retries, most, start)
         self.message = self._message_of(error)
         self.error, self.propagates, self._verdict = None, False, None
-        kind = AWAITING_RETRY if self.delay else RETRYING
+        kind = CRASHED if is_crash(self, error) else AWAITING_RETRY if self.delay else RETRYING
         self._failure = self._enters((kind, self.message), outcome=of_exception(error))
         self._told = kind, self._seq  # told when the attempt begins
         return self._failure
@@ -327,6 +325,8 @@ class Execution:
         """The attempt after a failed one begins: the failure is committed, and no message promises what never comes."""
         self._told = None
         self._retrying()
+        if self.kind is CRASHED:
+            return self._enters((RUNNING, None))
         return self._enters((RETRYING, None)) if self.kind is AWAITING_RETRY else None
 
     def due(self) -> Iterator[Any]:
@@ -335,7 +335,7 @@ class Execution:
         Before that, what the state means for a transaction.
         """
         if self.unit is not None:
-            yield from self._settle(self.unit)
+            yield from seeing(self.scope(), self._settle(self.unit))
         if self.kind is not None and self._told != (self.kind, self._seq) and (self.done or self.attempt):
             self._told = self.kind, self._seq
             yield from self._tell(self.kind, self.state())
@@ -379,7 +379,7 @@ class Execution:
 
     def _tell(self, kind: StateKind, state: State[Any]) -> Iterator[Any]:
         for hook in self.definition.options.hooks.for_state(kind):
-            told = fire(hook, self.definition.owner, self.view(), state)
+            told = tell(self.scope(), hook, self.definition.owner, self.view(), state)
             if isawaitable(told):
                 yield told
 

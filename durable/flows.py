@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
 from durable.drivers import drive, drive_async
-from durable.errors import ConfigurationError
+from durable.errors import ConfigurationError, MissingContextError
 from durable.flowcall import FlowCall
 from durable.journal import open_journal
 from durable.keys import plain_name
@@ -20,7 +20,7 @@ from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_op
 from durable.retries import Delays
 from durable.retries import checked as checked_retries
 from durable.runners import TaskRunner, ThreadPoolTaskRunner
-from durable.runs import current
+from durable.runs import current, is_being_started
 from durable.settings import durability, journal_path, refresh, setting
 from durable.states import State
 from durable.upstream import wait_for_option
@@ -138,6 +138,8 @@ class Flow(Decorated[P, R, FlowDefinition]):
             SubmittedTaskFailed: a task run it submitted failed, and nobody asked for the result.
             UnfinishedRun: something it waits for did not complete.
             TaskInterrupted: a task marked ``on_interrupt="fail"`` was cut off.
+            MissingContextError: called in a worker process, in the body of a task.
+            ConfigurationError: called while a worker process imports the script.
             JournalError: the journal cannot be written.
             Exception: whatever the function raised.
         """
@@ -148,6 +150,16 @@ class Flow(Decorated[P, R, FlowDefinition]):
         if self._bound:
             args = self._bound + args
         scope, own = current.get(), self.definition.options.journal
+        if scope is not None and scope.is_away:
+            raise MissingContextError(
+                f"{self.definition.where}: a flow cannot be called in a worker process, in the body of a task: nothing "
+                "can be recorded there. Call it in the flow"
+            )
+        if is_being_started():
+            raise ConfigurationError(
+                f"{self.definition.where}: it is called while a worker process imports the script, and would begin "
+                'once more there. Call it under `if __name__ == "__main__":`'
+            )
         if scope is not None and own is not None and open_journal(own, durability()) is not scope.journal:
             scope = None  # a flow with a journal of its own is no part of the caller's run
         journal = scope.journal if scope is not None else open_journal(journal_path(own), durability())

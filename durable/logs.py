@@ -35,7 +35,9 @@ class _Places(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         # It is kept no longer than this: a record may outlive its run.
-        record.__dict__.update(self.place(record.__dict__.pop(_SCOPE, None)))
+        scope = record.__dict__.pop(_SCOPE, None)
+        if "task_run_id" not in record.__dict__:  # else it was logged in a worker, which knew
+            record.__dict__.update(self.place(scope))
         return True
 
 

@@ -1,7 +1,7 @@
 """How a function or class is named in the journal, so that the next process finds it again.
 
 `__main__` is replaced by the script's stem: ``python job.py``, ``python -m job`` and an import of ``job`` then agree on
-the name of everything defined there.
+the name of everything defined there. So does a worker process, where it is `__mp_main__` besides.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from types import ModuleType
 
 def main_name() -> str:
     """The name `__main__` goes by in the journal: its script's stem; ``"__main__"`` where there is no script."""
-    main = sys.modules.get("__main__")
-    file = getattr(main, "__file__", None)
+    # While a worker process imports the script, that is `__mp_main__` alone.
+    files = (getattr(sys.modules.get(name), "__file__", None) for name in ("__main__", "__mp_main__"))
+    file = next(filter(None, files), None)
     if not file:
         return "__main__"
     path = PurePath(file)
@@ -24,7 +25,7 @@ def main_name() -> str:
 
 def recorded_module(module: str | None) -> str:
     """The name under which `module` is recorded (str, never empty)."""
-    if module == "__main__":
+    if module in {"__main__", "__mp_main__"}:
         return main_name()
     return module or "builtins"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from types import TracebackType
 from typing import Any, Final
 
@@ -57,6 +56,8 @@ def restore(outcome: Outcome, who: str) -> Any:
     if outcome.format == FORMAT_EXCEPTION:
         return decode_exception(outcome.payload)
     if outcome.format == FORMAT_PICKLE:
+        import pickle  # `import durable` does without
+
         try:
             return pickle.loads(outcome.payload)  # noqa: S301 - the task asked for it, with result_serializer="pickle"
         except Exception as error:

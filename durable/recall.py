@@ -126,10 +126,10 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
             reason = reasons.CLOSED if definition.is_generator and record.message else reasons.NOT_KEPT
         else:
             outcome = journal.outcome(record.result_id)
-            if not definition.policy.extras or outcome.cache_key == cache_key:
+            reason = _disagrees(asked, record, outcome, cache_key)
+            if reason is None:
                 origin = outcome.task_run or _original_row(asked, record)
                 return Known(record, True, _value(asked, record, outcome), origin=origin)
-            reason = _disagrees(asked, record)
     elif kind.type is StateType.FAILED:
         assert record.result_id is not None  # noqa: S101 - invariant I4 of the journal
         if record.result_id > scope.mark:
@@ -148,13 +148,23 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     return Known(record, retries=retries, mark=max(scope.mark, newest), reason=reason)
 
 
-def _disagrees(asked: Asked, record: TaskRecord) -> str:
-    """What a checkpoint with more to agree on does not agree on."""
-    definition, journal = asked.definition, asked.scope.journal
-    source = recorded_source(journal, record)
-    if definition.policy.needs_source and source != definition.row(journal):
-        return reasons.source_changed(definition, journal, source)
-    return f"{', '.join(sorted(definition.policy.extras))} changed".replace("_", " ")
+def _disagrees(asked: Asked, record: TaskRecord, outcome: Outcome, cache_key: bytes | None) -> str | None:
+    """What a policy with more to agree on does not agree on; None: nothing.
+
+    Another key alone is no answer: the policy itself may have been edited since, and then the facts are compared.
+    """
+    definition, journal, run = asked.definition, asked.scope.journal, asked.scope.flow_run
+    extras = definition.policy.extras
+    if not extras or outcome.cache_key == cache_key:
+        return None
+    if definition.policy.needs_source:
+        source = journal.computed_source(outcome.task_run or record.id, record.result_id or 0)
+        if source != definition.row(journal):
+            return reasons.source_changed(definition, journal, source)
+    # Only by an idempotency key can a run be called with other parameters than it began with.
+    if "flow_parameters" in extras and run is not None and journal.has_idempotency_key(run.id):
+        return reasons.PARAMETERS_CHANGED
+    return None
 
 
 def _changed(asked: Asked) -> str | None:
@@ -188,7 +198,7 @@ def _reused(asked: Asked, original: bytes, cache_key: bytes | None) -> Known | N
     if record is None or record.result_id is None or not policy.reuses:
         return None
     outcome = asked.scope.journal.outcome(record.result_id)
-    if policy.extras and outcome.cache_key != cache_key:
+    if _disagrees(asked, record, outcome, cache_key) is not None:
         return None
     row = outcome.task_run or record.id
     if asked.definition.is_generator and row == record.id and record.state is CACHED:

@@ -12,6 +12,7 @@ A `Scope` gives each call made in it an identity and, where there is a history, 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -75,6 +76,8 @@ class Scope:
         "row",
     )
 
+    is_away: ClassVar[bool] = False  # the body executes in a worker process, where there is no journal
+
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
         self.key = key
         self.journal = journal
@@ -100,6 +103,10 @@ class Scope:
 
     def view(self) -> Any:
         """The run, as users are told of it."""
+        raise NotImplementedError
+
+    def plainly(self, definition: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a task's function where nothing can be recorded (`is_away`)."""
         raise NotImplementedError
 
     def context(self) -> Any:
@@ -270,6 +277,22 @@ class FlowRun(Scope):
         self._window.update((record.key, record) for record in records if record.id <= self._limit)
 
 
+class Aside(Scope):
+    """Where a run's hook is called: it sees `run`, and what it calls is not among the calls of its body.
+
+    Args:
+        run: the run.
+        flow_run: what is called is recorded as part of it; None: of no flow run.
+    """
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Scope, flow_run: FlowRun | None = None) -> None:
+        super().__init__(os.urandom(16), flow_run, run.journal)
+        self.run = run
+        self.log_prints = run.log_prints
+
+
 def standalone(journal: Journal) -> Scope:
     """The scope of a task called outside any flow: an identity nothing else will ever have."""
     scope = Scope(os.urandom(16), None, journal)
@@ -305,7 +328,20 @@ def tell_start(run: Scope, made_in: Scope, *, created: bool, submitted: bool | N
         log.debug(line, run.name, extra=at(told_by))
 
 
+def is_being_started() -> bool:
+    """Whether this is a process that multiprocessing starts, which imports the script before anything else."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(getattr(process.current_process(), "_inheriting", False))
+
+
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
+
+
+def around() -> Scope | None:
+    """The flow run or task run whose body executes here, or whose hook; None outside of any."""
+    scope = current.get()
+    return scope.run if isinstance(scope, Aside) else scope
+
 
 # Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
@@ -318,7 +354,7 @@ def fed_by(live: dict[bytes, Any], arguments: dict[str, Any]) -> tuple[tuple[byt
 
 
 def _place(scope: Scope | None) -> dict[str, str | None]:
-    scope = scope or current.get()
+    scope = scope or around()
     run = scope.flow_run if scope is not None else None
     task_run = scope if scope is not None and scope.is_task_run else None
     return {

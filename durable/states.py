@@ -220,17 +220,17 @@ class State(Generic[R]):
         data = self.data
         if isinstance(data, BaseException):
             return data
+        run = f"run {self.run_id[:7]}" if self.run_id else "the run"
         if not self.is_final():
-            reason = f"{self.message or 'it has not ended'} (it is {self.name})"
-            return UnfinishedRun(f"run {self.run_id[:7]}" if self.run_id else "the run", reason)
-        if self.is_cancelled() and data is None:
-            run = f"run {self.run_id[:7]}" if self.run_id else "the run"
-            return CancelledRun(f"{run} has no result: {self.message or 'it was cancelled.'}")
+            return UnfinishedRun(run, f"{self.message or 'it has not ended'} (it is {self.name})")
         inner = data if isinstance(data, (list, tuple)) else (data,)
         for state in inner:
             if isinstance(state, State) and not state.is_completed():
                 return state._failure()  # noqa: SLF001 - of this very class
-        return TaskFailed(self.name, data if isinstance(data, str) else self.message)
+        text = data if isinstance(data, str) else self.message
+        if self.is_cancelled():
+            return CancelledRun(f"{run} has no result: {text or 'it was cancelled.'}")
+        return TaskFailed(self.name, text)
 
     def __repr__(self) -> str:
         return f"{self.name}(message={self.message!r}, type={self.type.value})"  # its data may be large, or a secret

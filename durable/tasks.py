@@ -134,6 +134,11 @@ class Task(Submitting[P, R]):
         return self._add_hook("on_commit", hook)
 
     @property
+    def task_key(self) -> str:
+        """A hash (32 hex digits) of its name, its function's qualified name and its tags: by it its runs are found."""
+        return self.definition.key.hex()
+
+    @property
     def tags(self) -> frozenset[str]:
         """The task's tags."""
         return self.definition.tags
@@ -173,6 +178,8 @@ class Task(Submitting[P, R]):
         if scope is None:
             show_by_default()
             scope = standalone(open_journal(journal_path(), durability()))
+        elif scope.is_away:
+            return scope.plainly(self.definition, self._bound + args, kwargs)
         definition = self.definition
         needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
         call = self._call(scope, args, kwargs, needs, return_state=return_state)

@@ -176,6 +176,12 @@ class FakeClock(Clock):
     async def sleep_async(self, seconds: float) -> None:
         self.sleep(seconds)
 
+    def rest(self, seconds: float, *_: Any) -> None:
+        self.sleep(seconds)
+
+    async def rest_async(self, seconds: float, *_: Any) -> None:
+        self.sleep(seconds)
+
 
 def finish(process: "subprocess.Popen[str]") -> Ended:
     """Wait for a script; kill it if it hangs."""
@@ -227,3 +233,18 @@ def _grouped(rows: list[tuple[int, str]]) -> list[list[str]]:
 
 def _python_path() -> list[str]:
     return [part for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+
+
+def alive(pid):
+    """Whether a process runs: not gone, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def all_end(pids):
+    deadline = time.monotonic() + DEADLINE
+    while any(map(alive, pids)):
+        assert time.monotonic() < deadline, [pid for pid in pids if alive(pid)]
+        time.sleep(0.01)

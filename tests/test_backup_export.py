@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 
 import pytest
@@ -121,6 +124,18 @@ def test_a_backup_replaces_nothing_unless_it_is_told_to(done):
     assert durable(done, "backup", "runs.db", "no/where.db").code == 2
     assert durable(done, "backup", "nothing.db", "x.db").code == 3
     assert not (done.folder / "x.db").exists()
+
+
+def test_what_a_killed_backup_left_behind_goes_with_the_next_one(done):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    left = [f".copy.db.{gone.pid}.backup", f".copy.db.{gone.pid}.backup-journal"]
+    others = [f".copy.db.{os.getpid()}.backup", ".copy.db.backup", f".other.db.{gone.pid}.backup"]
+    for name in left + others:
+        (done.folder / name).touch()
+    assert durable(done, "backup", "runs.db", "copy.db").code == 0
+    assert not [name for name in left if (done.folder / name).exists()]
+    assert all((done.folder / name).exists() for name in others), "a live process's, and what is no backup's"
 
 
 def test_a_damaged_journal_gives_no_backup(done):

@@ -404,7 +404,7 @@ UNHASHABLE = [
     ({"a": [1, LOCK]}, "v['a'][1]", "lock"),
     (Point(1, LOCK), "v.y", "lock"),
     (object(), "v", "object"),
-    (sqlite3.connect(":memory:"), "v", "sqlite3.Connection"),
+    (sqlite3.connect(":memory:"), "v", f"{sqlite3.Connection.__module__}.Connection"),
     ((x for x in ()), "v", "generator"),
     (make_adder(LOCK), "v.__closure__['n']", "lock"),
     (functools.partial(plain, LOCK), "v.args[0]", "lock"),

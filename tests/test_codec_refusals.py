@@ -148,11 +148,12 @@ def closed(value):
 
 ADVICE = 'set result_serializer="pickle" or persist_result=False'
 CONNECTION = sqlite3.connect(":memory:")
+CONNECTION_NAME = f"{sqlite3.Connection.__module__}.Connection"
 LOCK = threading.Lock()
 REFUSED = [
     # value, path, what the message says
-    (CONNECTION, "result", "sqlite3.Connection"),
-    ({"rows": [1, 2, 3, Point(1, CONNECTION)]}, "result['rows'][3].y", "sqlite3.Connection"),
+    (CONNECTION, "result", CONNECTION_NAME),
+    ({"rows": [1, 2, 3, Point(1, CONNECTION)]}, "result['rows'][3].y", CONNECTION_NAME),
     ({"a": (1, {"b": LOCK})}, "result['a'][1]['b']", "no rule"),
     ([generator()], "result[0]", "make it a list"),
     (iter([1]), "result", "make it a list"),

@@ -124,7 +124,7 @@ def test_a_value_that_holds_states_itself_is_searched_and_opaque_is_not():
 
     searched, unsearched = run(job)
     assert searched == "['inside']"
-    assert unsearched.startswith("[State(kind=")
+    assert unsearched.startswith("[Completed(")
 
 
 def test_what_is_quoted_is_handed_on_as_it_is_and_not_waited_for(journal):

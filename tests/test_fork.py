@@ -244,6 +244,8 @@ def test_tasks_called_in_worker_processes_are_task_runs_of_their_own(script, met
     )
     rows = script.query("SELECT state, count(*) FROM task_runs WHERE flow_run_row IS NULL GROUP BY 1")
     assert rows == [("Completed", 4)]
+    # A spawned process knows the script as __mp_main__; it is the same task all the same.
+    assert script.query("SELECT DISTINCT function FROM task_runs WHERE task = 'step'") == [("job:step",)]
     assert script.flows() == [["Running", "Crashed", "Running", "Completed"]]
     assert script.query("PRAGMA integrity_check") == [("ok",)]
 

@@ -93,6 +93,39 @@ def test_a_failed_query_poisons_as_well(journal):
         journal.commit(mark("after"))
 
 
+@pytest.mark.parametrize("left", [0, 50, 4096, 3 * 4096])
+def test_a_journal_truncated_in_use_poisons_before_the_next_result(journal, left):
+    journal.commit(mark("before"))
+    os.truncate(journal.path, left)
+    with pytest.raises(JournalFailed, match="truncated while it was in use"):
+        journal.commit(mark("after"))
+    with pytest.raises(JournalFailed, match="truncated"):
+        journal.commit(mark("later"))
+
+
+def test_a_journal_that_another_process_made_smaller_is_still_that_journal(journal):
+    big = Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"x" * 1_000_000)))
+    journal.commit(big)
+    journal._checkpoint("TRUNCATE")
+    journal.commit(mark("grown"))
+    pruned = textwrap.dedent("""
+        import sqlite3, sys
+        connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+        triggers = "SELECT name FROM sqlite_master WHERE tbl_name = 'result' AND type = 'trigger'"
+        for (name,) in connection.execute(triggers).fetchall():
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("DELETE FROM result WHERE length(payload) > 1000")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    """)
+    before = journal.path.stat().st_size
+    subprocess.run([sys.executable, "-c", pruned, str(journal.path)], check=True)
+    assert journal.path.stat().st_size < before
+    journal.commit(mark("after"))
+    close_journals()
+    assert marks(journal.path) == ["grown", "after"]
+
+
 def test_a_poisoned_journal_is_not_checkpointed_when_it_is_closed(journal):
     journal.commit(mark("before"))
     log = journal.path.with_name("runs.db-wal")

@@ -6,6 +6,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import textwrap
 from contextlib import closing
 from pathlib import Path
 
@@ -426,3 +427,57 @@ def test_a_journal_that_was_deleted_or_replaced_is_opened_anew(tmp_path):
     close_journals()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT payload FROM result").fetchall() == [(b"new file",)]
+
+
+def crashed(folder):
+    """A journal whose process died: an older result is in the file, a newer one in its log."""
+    code = """
+        import os, sys
+        from durable.journal import Entry, close_journals, open_journal, statements as sql
+        for payload in (b"x" * 200_000, b"newest"):
+            journal = open_journal(sys.argv[1], "power")
+            journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, payload))))
+            if payload == b"newest":
+                os._exit(0)
+            close_journals()
+    """
+    path = folder / "runs.db"
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(path)], check=True)
+    assert path.with_name("runs.db-wal").stat().st_size
+    return path
+
+
+@pytest.mark.parametrize("way", ["deleted", "emptied"])
+def test_the_log_of_a_deleted_journal_is_kept_and_not_mixed_into_the_next(tmp_path, way, caplog):
+    path = crashed(tmp_path)
+    log = path.with_name("runs.db-wal").read_bytes()
+    path.unlink() if way == "deleted" else os.truncate(path, 0)
+    journal = open_journal(path, "power")
+    assert journal.rows("SELECT payload FROM result") == []
+    journal.commit(Entry(True, (sql.ADD_RESULT, (1, 0, None, None, None, b"new"))))
+    close_journals()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT payload FROM result").fetchall() == [(b"new",)]
+    assert path.with_name("runs.db-wal.orphan").read_bytes() == log
+    assert "kept as runs.db-wal.orphan" in caplog.text
+
+
+def test_a_second_orphaned_log_does_not_replace_the_first(tmp_path):
+    for _ in range(2):
+        crashed(tmp_path).unlink()
+    open_journal(tmp_path / "runs.db", "power")
+    close_journals()
+    assert sorted(file.name for file in tmp_path.glob("*.orphan*")) == ["runs.db-wal.orphan", "runs.db-wal.orphan1"]
+
+
+def test_a_journal_that_was_cut_short_is_refused_and_not_touched(tmp_path):
+    path = tmp_path / "runs.db"
+    open_journal(path, "power")
+    close_journals()
+    os.truncate(path, 8192)
+    left = path.read_bytes()
+    with pytest.raises(JournalError, match=r"truncated: 8192 bytes are left\. Restore a backup"):
+        open_journal(path, "power")
+    assert path.read_bytes() == left
+    assert [file.name for file in tmp_path.iterdir()] == ["runs.db"]

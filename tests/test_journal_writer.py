@@ -1,6 +1,7 @@
 """The writer: what is one commit, what is synced, who shares it, and how the log stays small."""
 
 import asyncio
+import gc
 import sqlite3
 import threading
 import time
@@ -190,6 +191,29 @@ def test_a_commit_returns_only_when_its_own_entry_is_in_the_file(journal, monkey
     journal._queue.extend(mark(n) for n in range(7))
     assert journal.commit(mark("mine")) == 8
     assert marks(journal.path) == [*map(str, range(7)), "mine"]
+
+
+def test_what_is_appended_while_a_batch_is_taken_disturbs_nobody(journal):
+    """Before Python 3.12 any allocation may collect garbage, which runs whatever code: here one that appends."""
+    late = []
+
+    def append(phase, _):
+        if phase == "start":
+            late.append(f"late-{len(late)}")
+            journal._queue.append(mark(late[-1]))
+
+    before = gc.get_threshold()
+    gc.callbacks.append(append)
+    gc.set_threshold(1)
+    try:
+        for number in range(20):
+            journal.commit(mark(number))
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(append)
+    assert late
+    journal.commit(mark("last"))
+    assert sorted(marks(journal.path)) == sorted([*map(str, range(20)), *late, "last"])
 
 
 def test_two_threads_introduce_the_process_once(journal):

@@ -22,13 +22,20 @@ LATE = {
     "attr",
     "attrs",
     "click",
+    "cloudpickle",
+    "dask",
+    "distributed",
+    "ctypes",
     "filelock",
+    "hashlib",
     "multiprocessing",
     "numpy",
     "pandas",
+    "pickle",
     "polars",
     "pyarrow",
     "pydantic",
+    "queue",
     "sqlite_utils",
     "ssl",
     "tomli",
@@ -45,6 +52,11 @@ def test_importing_durable_is_light():
     # Counted from where the interpreter stands already: a .pth file may have imported things of its own.
     loaded = python("import sys; before = set(sys.modules); import durable; print(*set(sys.modules) - before)")
     assert not LATE & {name.partition(".")[0] for name in loaded.split()}
+
+
+def test_importing_the_task_runners_is_light_too():
+    code = "import sys; before = set(sys.modules); import durable.task_runners; print(*set(sys.modules) - before)"
+    assert not LATE & {name.partition(".")[0] for name in python(code).split()}
 
 
 def test_every_export_is_there_and_the_list_is_sorted():

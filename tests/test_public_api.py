@@ -8,17 +8,17 @@ from types import FunctionType
 import pytest
 
 import durable
-from durable import cache_policies
+from durable import cache_policies, task_runners
 
 # A name that leaves this list breaks somebody's program; one that joins it is a promise.
 PUBLIC = """
 CancelledRun CodecError ConcurrencyTimeoutError ConfigurationError CorruptPayload DurableError Flow FlowRunCancelled
-FlowRunInProgress FlowRunTimeoutError Future GeneratorDiverged InvalidTransition JournalBusy JournalError JournalFailed
-JournalNotFound JournalNotWritable MappingError MissingContextError NewerJournal NotAJournal NotSerializable
-NothingToResume ParameterBindError ParameterTypeError RunAbandoned RunFailed State StateType SubmittedTaskFailed
-Task TaskFailed TaskInterrupted TaskRunTimeoutError TerminationSignal UnfinishedRun Unhashable UnresolvedClass
-UnsupportedFilesystem __version__ allow_failure close_journals configure flow get_run_logger quote register runtime
-tags task temporary_settings unmapped
+FlowRunInProgress FlowRunTimeoutError Future GeneratorDiverged InvalidTransition JournalBusy JournalError
+JournalFailed JournalNotFound JournalNotWritable MappingError MissingContextError NewerJournal NotAJournal
+NotSerializable NothingToResume ParameterBindError ParameterTypeError RunAbandoned RunFailed State StateType
+SubmittedTaskFailed Task TaskFailed TaskInterrupted TaskRunTimeoutError TerminationSignal UnfinishedRun Unhashable
+UnresolvedClass UnsupportedFilesystem WorkerDied __version__ allow_failure close_journals configure flow
+get_run_logger quote register runtime tags task temporary_settings unmapped
 """.split()
 OPTIONS = {
     "task": "name description tags task_run_name retries retry_delay_seconds retry_jitter_factor retry_condition_fn "
@@ -132,6 +132,17 @@ def test_the_policies_module_is_public_as_well():
     assert set(cache_policies.__all__ if hasattr(cache_policies, "__all__") else dir(cache_policies)) >= {
         *("DEFAULT", "FLOW_PARAMETERS", "INPUTS", "NONE", "RUN_ID", "TASK_SOURCE"),
     }
+
+
+def test_the_task_runners_module_is_public_as_well():
+    assert inspect.getdoc(task_runners)
+    assert task_runners.__all__ == sorted(
+        ["TaskRunner", *(f"{kind}TaskRunner" for kind in ("Dask", "Executor", "ProcessPool", "ThreadPool"))]
+    )
+    for name in task_runners.__all__:
+        runner = getattr(task_runners, name)
+        assert inspect.getdoc(runner)
+        assert name == "TaskRunner" or "Args:" in inspect.getdoc(runner)
 
 
 def test_a_decorated_function_still_looks_like_itself():

@@ -16,7 +16,7 @@ from durable.runtime import flow_run, task_run
 
 
 def names(journal, view="task_runs"):
-    return [name for (name,) in query(journal, f"SELECT name FROM {view} ORDER BY rowid")]
+    return [name for (name,) in query(journal, f"SELECT name FROM {view} ORDER BY {view.rstrip('s')}_row")]
 
 
 def recorded_tags(journal, table="task_run"):

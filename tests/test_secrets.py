@@ -7,6 +7,7 @@ import pickle
 from collections import defaultdict, deque
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from itertools import product
 from typing import NamedTuple
 
@@ -385,7 +386,7 @@ def test_what_a_secret_holds_must_have_a_canonical_form_too():
 
 
 def test_what_pickle_pickles_without_secrets_is_what_it_always_was():
-    value = [Account("a", None), {"x": (1, 2.5)}, np.arange(3), ValueError("x")]
+    value = [Account("a", None), {"x": (1, 2.5)}, np.arange(3), datetime(2026, 1, 2, tzinfo=timezone.utc)]
     assert dump(value) == pickle.dumps(value, protocol=5)
     with pytest.raises(NotSerializable):
         dump(functools.partial(print, Token(SECRET)))

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 import sqlite3
 import sys
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Final
 
 import click
 
 from durable.cli.exits import DAMAGED, NO_SUCH, Stopped
+from durable.cli.liveness import exists
 from durable.cli.terminal import note
 from durable.codec.inert import size
 from durable.reader import JournalReader
 from durable.reader.opening import has_log
 from durable.settings import journal_path
+
+_LEFTOVER: Final = re.compile(r"(\d+)\.backup(-journal|-wal|-shm)?")
 
 
 @click.command()
@@ -34,10 +40,9 @@ def backup(words: tuple[str, ...], *, force: bool) -> None:
         for told in reader.notes:
             note(told)
         _check_goal(reader.path, goal, force=force)
-        # One that was left behind by a killed backup is nobody's: the name holds this process's id.
         made = goal.with_name(f".{goal.name}.{os.getpid()}.backup")
         try:
-            made.unlink(missing_ok=True)
+            _remove_leftovers(goal)
             os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
             _copy(reader, made)
             if reader.changed():
@@ -66,6 +71,14 @@ def _check_goal(journal: Path, goal: Path, *, force: bool) -> None:
         raise Stopped(
             NO_SUCH, f"{goal}-wal belongs to a database of that name, which may be in use. Choose another name"
         )
+
+
+def _remove_leftovers(goal: Path) -> None:
+    """Remove what killed backups to `goal` left behind: their names hold the ids of processes that are gone."""
+    for file in goal.parent.glob(f".{glob.escape(goal.name)}.[0-9]*.backup*"):
+        found = _LEFTOVER.fullmatch(file.name.removeprefix(f".{goal.name}."))
+        if found and (int(found[1]) == os.getpid() or not exists(int(found[1]))):
+            file.unlink(missing_ok=True)
 
 
 def _copy(reader: JournalReader, made: Path) -> None:

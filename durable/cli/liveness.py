@@ -20,12 +20,13 @@ def alive_for(journal: str | os.PathLike[str]) -> Alive:
             return held
         # No lock file: an owner that died leaves its own behind, so this is a copy, a task outside any flow, or a run
         # that gave its lock up without being able to record why. Then only a pid that is gone says something for sure.
-        return False if host == platform.node() and not _exists(pid) else None
+        return False if host == platform.node() and not exists(pid) else None
 
     return alive
 
 
-def _exists(pid: int) -> bool:
+def exists(pid: int) -> bool:
+    """Whether this machine has a process of that id, or could have one."""
     if os.name != "posix" or pid <= 0:
         return True
     try:

@@ -129,10 +129,11 @@ class Future(Upstream, Generic[R]):
         return self.ended().result()  # type: ignore[no-any-return]  # the caller's R
 
     def cancel(self) -> bool:
-        """Call it off. What has not begun never does; a coroutine is cancelled at its next ``await``.
+        """Call it off. What has not begun never does, what waits for another attempt gets none, and a coroutine is
+        cancelled at its next ``await``.
 
         Returns:
-            Whether it was or will be called off: not if it has ended, or if it is a plain function that runs.
+            Whether it was or will be called off: not if it has ended, or if it is a plain function that executes.
         """
         return bool(self.home.cancel(self))
 
@@ -219,7 +220,7 @@ class Future(Upstream, Generic[R]):
 
     def runs_on(self) -> Any:
         """The event loop it runs or will run on, as far as that is known; None for a plain function."""
-        if not self.definition.is_async:
+        if self.home.ships or not self.definition.is_async:
             return None
         return self.loop or self.home.flow_loop()
 

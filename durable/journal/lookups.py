@@ -61,12 +61,18 @@ class Lookups(Writer):
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
         return found[0][0] if found else None
 
+    def computed_source(self, run: int, result: int) -> int:
+        """The task row (a version of the source) that a result of a task run was computed with."""
+        return int(self.rows(sql.FIND_COMPUTED_SOURCE, (result, run))[0][0])
+
     def executions(self, run: int) -> int:
         """How often the body of a task run has begun."""
         return int(self.rows(sql.COUNT_EXECUTIONS, (run,))[0][0])
 
     def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
-        """How many failed attempts a task run has on record after result `since`, and the newest one's result, or 0."""
+        """Failed attempts of a task run after result `since`: how many, of those after it last ended well; and the
+        newest one's result, or 0.
+        """
         count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
         return count, newest
 
@@ -142,6 +148,10 @@ class Lookups(Writer):
     def flow_run_by_idempotency_key(self, flow_id: int, key: str) -> FlowRecord | None:
         """The flow run that has this idempotency key."""
         return _flow_record(self.rows(sql.FIND_FLOW_RUN_BY_IDEMPOTENCY_KEY, (flow_id, key)))
+
+    def has_idempotency_key(self, flow_run_id: int) -> bool:
+        """Whether a flow run is an idempotency key's."""
+        return bool(self.rows(sql.HAS_IDEMPOTENCY_KEY, (flow_run_id,))[0][0])
 
     def unfinished_flow_runs(self, flow_id: int, digest: bytes) -> list[FlowRecord]:
         """The runs of a flow with these parameters that did not complete, newest first."""

@@ -9,6 +9,8 @@ Rules:
    in one step. So no crash and no power cut leaves a file of that name which is not yet a journal, and whatever has
    that name without being one is somebody else's.
 3. Every pragma is read back; a mismatch is an error, not a hope.
+4. A log whose journal is gone is set aside before another journal gets that name: SQLite would take it for the new
+   one's and mix the two. Seen, 2026-11: `rm runs.db` after a crash, and the next run went on in the deleted run.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from durable.errors import (
 )
 from durable.filesystem import filesystem_type, is_unsafe
 from durable.journal import schema
+from durable.logs import root_log
 from durable.ownership import SidecarLock
 
 BUSY_TIMEOUT_MS: Final = 1000  # one wait inside SQLite, where Ctrl-C is not heard; the journal repeats it
@@ -95,11 +98,28 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def identity(path: Path) -> tuple[int, int]:
     """Which file a path names: device and inode; zeros if there is none."""
+    return standing(path)[0]
+
+
+def standing(path: Path) -> tuple[tuple[int, int], int]:
+    """Which file a path names, and its size in bytes."""
     try:
         status = path.stat()
     except OSError:
-        return 0, 0
-    return status.st_dev, status.st_ino
+        return (0, 0), 0
+    return (status.st_dev, status.st_ino), status.st_size
+
+
+def is_cut(path: Path, size: int) -> bool:
+    """Whether a database of `size` bytes is shorter than its header says, so that somebody has truncated it.
+
+    It may also be so while a checkpoint is under way, or after one was cut off: then the log has the rest.
+    """
+    try:
+        head = _head(path)
+    except (NotAJournal, OSError):
+        return True
+    return size < int.from_bytes(head[28:32], "big") * (int.from_bytes(head[16:18], "big") & 0xFFFE or 1 << 16)
 
 
 def _check_folder(path: Path) -> None:
@@ -150,6 +170,10 @@ def _is_new(path: Path) -> bool:
         raise NewerJournal(
             str(path), f"it has schema {version}, this durable writes up to {schema.VERSION}. Upgrade durable-journal"
         )
+    if is_cut(path, status.st_size) and not standing(_beside(path, "-wal"))[1]:
+        raise JournalError(
+            str(path), f"it was truncated: {status.st_size} bytes are left. Restore a backup, or move it away"
+        )
     return False
 
 
@@ -160,6 +184,12 @@ def read_header(path: Path) -> tuple[int, int]:
         NotAJournal: the file does not begin like an SQLite database.
         OSError: it cannot be read.
     """
+    head = _head(path)
+    # https://www.sqlite.org/fileformat.html#the_database_header
+    return int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big")
+
+
+def _head(path: Path) -> bytes:
     file = identity(path)
     descriptor = _kept_open.get(file)
     if descriptor is None:
@@ -171,8 +201,7 @@ def read_header(path: Path) -> tuple[int, int]:
         os.close(_kept_open.pop(file))  # no such locks there, and an open file cannot be deleted
     if not head.startswith(b"SQLite format 3\0") or len(head) < _HEADER:
         raise NotAJournal(str(path), f"it is not an SQLite database. {_CHOOSE}")
-    # https://www.sqlite.org/fileformat.html#the_database_header
-    return int.from_bytes(head[68:72], "big"), int.from_bytes(head[60:64], "big")
+    return head
 
 
 def _create(path: Path) -> None:
@@ -200,10 +229,29 @@ def _create(path: Path) -> None:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             connection.close()
+        _set_aside_logs(path)
         made.replace(path)
         _sync_folder(path.parent)
     finally:
         lock.release()
+
+
+def _set_aside_logs(path: Path) -> None:
+    """Give what a deleted journal left beside it other names (rule 4)."""
+    for suffix in ("-wal", "-journal"):
+        log = _beside(path, suffix)
+        if not standing(log)[1]:
+            continue
+        names = (_beside(path, f"{suffix}.orphan{number or ''}") for number in range(1_000_000))
+        kept = next(name for name in names if not name.exists())
+        log.rename(kept)
+        _sync_folder(path.parent)
+        root_log.warning("%s: it was deleted without its log, which is kept as %s", path, kept.name)
+    _beside(path, "-shm").unlink(missing_ok=True)  # a live process may have it, and has the deleted file
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _set_pragmas(path: Path, connection: sqlite3.Connection) -> None:

@@ -107,16 +107,27 @@ NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORD
 
 NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_run_id = ?"
 
-# A task run's failed attempts since a given result: how many (its retry budget spent), and the newest one's result.
+# A task run's failed attempts since a given result: how many since it last ended well or was rolled back (its retry
+# budget spent), and the newest one's result.
 FIND_RETRIES: Final = """
-SELECT count(*), coalesce(max(result_id), 0) FROM task_run_state
-WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
+SELECT coalesce(sum(seq > coalesce((
+    SELECT max(e.seq) FROM task_run_state AS e WHERE e.task_run_id = :a AND e.state IN (7, 8, 9)), 0)), 0),
+    coalesce(max(result_id), 0)
+FROM task_run_state WHERE task_run_id = :a AND state IN (3, 6) AND result_id > :b"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message, task_id) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
+
+# The version of the source that a task run's result was computed with.
+FIND_COMPUTED_SOURCE: Final = """
+SELECT coalesce(
+    (SELECT s.task_id FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.task_id IS NOT NULL AND s.seq < (
+        SELECT max(c.seq) FROM task_run_state AS c WHERE c.task_run_id = t.id AND c.result_id = ?)
+     ORDER BY s.seq DESC LIMIT 1), t.task_id)
+FROM task_run AS t WHERE t.id = ?"""
 
 # When a task run began, and in what it was called.
 CALLER_OF_TASK: Final = "SELECT flow_run_id, parent_id FROM task_run WHERE id = ?"
@@ -157,6 +168,9 @@ ORDER BY r.id DESC LIMIT 50"""  # a fork is begun by whoever asks for it, not by
 CHOOSE_FLOW_RUN: Final = """
 SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%'
 LIMIT 2"""
+
+# Whether a flow run is that of an idempotency key.
+HAS_IDEMPOTENCY_KEY: Final = "SELECT idempotency_key IS NOT NULL FROM flow_run WHERE id = ?"
 
 # How many failed attempts a flow run has on record since it last ended Failed: its retry budget spent.
 COUNT_FLOW_RETRIES: Final = """

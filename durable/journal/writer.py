@@ -28,7 +28,6 @@ import sqlite3
 import threading
 from collections import deque
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -86,7 +85,7 @@ class Writer:
         self.checkpoints = 0
         self._power = durability == "power"
         self._connect()
-        self._file = opening.identity(path)
+        self._file, self._size = opening.standing(path)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
@@ -142,9 +141,10 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Nobody commits: whoever waits with an entry that is not done does it now, with all that is queued."""
-        if self._queue:
-            for entry in tuple(self._queue):
-                entry.open_gate()
+        queue = self._queue
+        with suppress(IndexError):  # somebody else commits by now, and hands over in turn
+            for at in range(len(queue)):
+                queue[at].open_gate()
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
         """Like `commit`, from a coroutine: a future of `loop`, resolved by the one commit of this loop turn."""
@@ -185,8 +185,8 @@ class Writer:
         self._settle()
         while queue and queue[0].done:
             queue.popleft()
-        # A list of an islice is made without letting another thread in, which may be appending.
-        batch = self._batch = list(islice(queue, _BATCH))
+        # By index: another thread may append at any moment, which ends an iteration over the queue with an error.
+        batch = self._batch = [queue[at] for at in range(min(len(queue), _BATCH))]
         try:
             if self._inherited:
                 # A forked child that unwinds through its parent's flow has nothing to record in it.
@@ -286,8 +286,13 @@ class Writer:
 
     def _check_file(self) -> None:
         """A result recorded in a file that has lost its name is lost: people do delete journals under a running job."""
-        if opening.identity(self.path) != self._file:
+        file, size = opening.standing(self.path)
+        if file != self._file:
             raise self._poisoned(sqlite3.OperationalError("the file was deleted or replaced while it was in use"))
+        # Pruning in another process may make it smaller, too.
+        if size < self._size and opening.is_cut(self.path, size):
+            raise self._poisoned(sqlite3.OperationalError("the file was truncated while it was in use"))
+        self._size = size
 
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
         if self._poison is None:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 from durable.clock import clock
 from durable.journal.schema import bound
 from durable.reader import sql
+from durable.reader.counting import counted
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
 from durable.reader.opening import Damaged, Opened, compiles, explained, has_log, open_for_reading, sizes
@@ -225,21 +226,19 @@ class JournalReader:
             Execution(self.process(newest.process), run.state, newest.begun, run.ended, newest.message),
         ]
 
-    def counts(self, run: FlowRun | None) -> Counts:
-        """The task runs of a flow run and its subflows by where they stand; None: those outside any flow."""
+    def counts(self, run: FlowRun | None, most: int | None = None) -> Counts:
+        """The task runs of a flow run and its subflows by where they stand; None: those outside any flow. With `most`,
+        of a longer run the newest.
+        """
+        standing = Standing(False, -1) if run is None else self.standing(run.row)
+        found = counted(self.rows, None if run is None else run.row, standing.process, most)
+        total, completed, cached, failed, crashed, undone, mine, others, cut_off, open_, more = found
         if run is None:
-            found = self.rows(sql.COUNTS_OUTSIDE, None, -1)[0]
-            standing = Standing(False, -1)
-        else:
-            standing = self.standing(run.row)
-            found = self.rows(sql.COUNTS, run.row, standing.process)[0]
-        total, completed, cached, failed, crashed, undone, mine, others, cut_off, open_ = (n or 0 for n in found)
-        if standing.live is False and run is not None:
-            others, mine, cut_off = others + mine, 0, max(cut_off, open_)
-        elif run is None:
             mine, others = others, 0
-        other = total - completed - cached - failed - crashed - undone - mine - others
-        return Counts(total, completed, cached, failed, crashed, others, mine, undone, other, cut_off or None)
+        elif standing.live is False:
+            others, mine, cut_off = others + mine, 0, max(cut_off or 0, open_ or 0)
+        other = max(0, total - completed - cached - failed - crashed - undone - mine - others)
+        return Counts(total, completed, cached, failed, crashed, others, mine, undone, other, more, cut_off or None)
 
     def standing(self, row: int) -> Standing:
         """Who may be executing a flow run. Its root decides, for the lock is the root's."""

@@ -25,6 +25,13 @@ LEFT JOIN result AS o ON o.id = s.result_id
 CALL: Final = _CALL + "WHERE t.id = ?"
 CALL_BY_KEY: Final = _CALL + "WHERE t.key = ?"
 CALLS_OF: Final = _CALL + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
+ROWS_OF_TASK: Final = """
+SELECT t.id FROM task_run AS t JOIN task AS d ON d.id = t.task_id
+WHERE t.flow_run_id = ? AND t.id > ? AND (d.name = ? OR t.id IN (SELECT value FROM json_each(?)))
+ORDER BY t.id LIMIT ?"""
+COUNT_CALLS: Final = "SELECT count(*) FROM task_run AS t WHERE t.flow_run_id = ?"
+COUNT_AFTER: Final = "SELECT count(*) FROM task_run AS t WHERE t.flow_run_id = ? AND t.id > ?"
+ROWS_BETWEEN: Final = "SELECT t.id FROM task_run AS t WHERE t.flow_run_id = ? AND t.id BETWEEN ? AND ? ORDER BY t.id"
 
 # Where a call was made, of what: enough to tell what the same call of another run is called.
 IDENTITY: Final = """

@@ -33,9 +33,12 @@ SELECT state, at, process_id, result_id, message FROM flow_run_state WHERE flow_
 
 PARAMETERS: Final = "SELECT parameters FROM flow_run WHERE id = ?"
 
-COUNT_ROOT_RUNS: Final = "SELECT count(*) FROM flow_run WHERE parent_flow_run_id IS NULL"
+COUNT_ROOT_RUNS: Final = """
+SELECT (SELECT count(*) FROM flow_run) - (SELECT count(*) FROM flow_run WHERE parent_flow_run_id IS NOT NULL)"""
 COUNT_UNFINISHED: Final = """
-SELECT count(*) FROM flow_run AS r WHERE r.parent_flow_run_id IS NULL AND coalesce(
+SELECT count(*)
+FROM (SELECT id, state FROM flow_run WHERE parent_flow_run_id IS NULL ORDER BY id DESC LIMIT 100000) AS r
+WHERE coalesce(
     (SELECT state FROM flow_run_state WHERE flow_run_id = r.id ORDER BY seq DESC LIMIT 1), r.state)
     NOT IN (7, 8, 9, 14)"""
 COUNT_OUTSIDE: Final = "SELECT count(*) FROM task_run WHERE flow_run_id IS NULL"
@@ -95,7 +98,7 @@ FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
 WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
 
 # Which task runs were called in the body of another.
-NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND parent_id < id ORDER BY id"
+NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND id > ? AND parent_id < id ORDER BY id"
 
 RESULT: Final = "SELECT format, length(payload), substr(payload, 1, :b) FROM result WHERE id = :a"
 

@@ -9,8 +9,8 @@ it first submits. Rules:
 3. At most `BACKLOG` calls that could run wait for a place; a thread that submits more waits until half of them are
    gone. An event loop is never made to wait: there the rest is queued.
 4. When the flow's body has returned, all that was submitted is waited for; a failure nobody asked about fails the flow.
-   When the body has raised, what has not begun is called off and what runs is waited for; SIGTERM and a second Ctrl-C
-   abandon it, for a resume to run again.
+   When the body has raised, what has not begun, or waits for another attempt, is called off, and what runs is waited
+   for; SIGTERM and a second Ctrl-C abandon it. A resume runs either again.
 5. The newest outcomes are kept by their futures, older ones are read from the journal again (`durable.runners.kept`).
 6. Async tasks run on the flow's own event loop; where it has none, on one loop beside it (`durable.runners.loops`).
 """
@@ -30,6 +30,7 @@ from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
 from durable.interrupts import give_up, giving_up
 from durable.outcomes import message_of
+from durable.rests import call_off, look_again
 from durable.runners.kept import Outcomes, is_recorded
 from durable.runners.loops import AT_ONCE, Coroutines, running_loop
 from durable.runners.tally import Tally
@@ -52,6 +53,7 @@ class TaskRunner:
         ships: bodies are executed elsewhere, those of async tasks too, so that `_start` gets them all.
         coroutines: the async task runs.
         tally: how many were submitted, and how they ended.
+        closing: nothing more begins, not even another attempt.
     """
 
     ships: ClassVar[bool] = False
@@ -67,9 +69,11 @@ class TaskRunner:
         self._outcomes = Outcomes()
         self._queued = 0  # calls that could run and have not begun
         self._without_room = 0  # threads that wait to submit
-        self._closing = False
+        self.closing = False
+        self._called_off: list[Future[Any]] = []  # what is to end without having begun
 
-    # What subclasses say.
+    # What durable calls.
+    # Of that, what subclasses say.
 
     def duplicate(self) -> TaskRunner:
         """Another runner like this one, for one flow run."""
@@ -144,10 +148,10 @@ class TaskRunner:
         Returns:
             The interruption that arrived meanwhile, if the error was none.
         """
-        self._call_off(error, abandon=abandon)
         interruption: BaseException | None = None
         while not abandon:
             try:
+                self._call_off(interruption or error)
                 self._wait_until_idle()
             except (KeyboardInterrupt, SystemExit) as late:
                 abandon = _is_last(interruption or error)
@@ -162,12 +166,12 @@ class TaskRunner:
         """As `stop`, from the event loop."""
         from asyncio import CancelledError  # the loop is running, so this is a look-up
 
-        self._call_off(error, abandon=abandon)
         interruption: BaseException | None = None
         while not abandon:
             try:
+                self._call_off(interruption or error)
                 await self._wait_until_idle_async()
-            except CancelledError as late:
+            except (CancelledError, KeyboardInterrupt, SystemExit) as late:
                 abandon = _is_last(interruption or error)
                 interruption = interruption or (late if isinstance(error, Exception) else None)
             else:
@@ -179,18 +183,19 @@ class TaskRunner:
     # What futures call.
 
     def cancel(self, future: Future[Any]) -> bool:
-        """Call a future off if its body has not begun; stop an async one at its next ``await``."""
+        """Call off one that has not begun or waits for another attempt; stop an async one at its next ``await``."""
         with self.lock:
             if future.done():
                 return future.cancelled()
             if future.cancelling:
                 return True
             if future.begun and future.loop_task is None:
-                return False
+                future.cancelling = call_off(future.call)
+                return future.cancelling
             task, loop, call = future.loop_task if future.begun else None, future.loop, future.call
             future.cancelling = call.called_off = True
         if task is None:
-            self.end_cancelled(future)
+            self._end_waiting(future)
         else:
             loop.call_soon_threadsafe(task.cancel)
         return True
@@ -219,6 +224,10 @@ class TaskRunner:
             if (before > 0) != (future.waits > 0) and not future.done():
                 self._give_up_place(future, change)
 
+    def is_abandoned(self) -> bool:
+        """Whether the flow was given up, so that nothing more is recorded."""
+        return self.run is not None and self.run.root.abandoned
+
     def notify(self, callback: Callable[[Any], Any], future: Future[Any]) -> None:
         """Call back; what a callback raises is logged."""
         try:
@@ -231,9 +240,7 @@ class TaskRunner:
     def begins(self, future: Future[Any]) -> bool:
         """There is a place for the future. False: it was called off, and must not begin."""
         with self.lock:
-            self._queued -= 1
-            if self._without_room and self._queued <= BACKLOG // 2:
-                self._room.notify_all()
+            self._leaves_queue()
             if future.cancelling:
                 return False
             future.begun = True
@@ -276,8 +283,18 @@ class TaskRunner:
 
     # How it goes on.
 
+    def _end_waiting(self, future: Future[Any]) -> None:
+        """It was called off and has not begun."""
+        self.end_cancelled(future)
+
+    def _leaves_queue(self) -> None:
+        """One less waits for a place. The lock is held."""
+        self._queued -= 1
+        if self._without_room and self._queued <= BACKLOG // 2:
+            self._room.notify_all()
+
     def _give_up_place(self, future: Future[Any], change: int) -> None:
-        if future.loop is not None:
+        if future.loop is not None and not self.ships:
             self.coroutines.place_given_up(change)
         else:
             self._place_given_up(change)
@@ -287,7 +304,7 @@ class TaskRunner:
         with self.lock:
             if future.cancelling:
                 return
-            if self._closing:
+            if self.closing:
                 future.cancelling = True
             else:
                 self._queued += 1
@@ -330,24 +347,32 @@ class TaskRunner:
                 await idle.wait()
             idle.clear()
 
-    def _call_off(self, error: BaseException, *, abandon: bool) -> None:
-        """Begin nothing more."""
+    def _call_off(self, error: BaseException) -> None:
+        """Begin nothing more, and end what has not begun. May be interrupted, and called again."""
+        self._begin_nothing_more()
+        look_again()
+        while self._called_off:
+            future = self._called_off[-1]
+            if not future.done():
+                self._end_waiting(future)
+            self._called_off.pop()
         with self.lock:
-            self._closing = True
-            waiting = [future for future in self._unfinished if not (future.begun or future.cancelling)]
-            for future in waiting:  # all are marked before the first ends: none is handed on by the end of another
-                future.cancelling = True
-            running = len(self._unfinished) - len(waiting)
-        if abandon:
-            return
-        for future in waiting:
-            self.end_cancelled(future)
+            running = sum(future.begun for future in self._unfinished)
         if running and not isinstance(error, Exception):
             _log.warning("waiting for %d running task runs; Ctrl-C again abandons them", running)
+
+    def _begin_nothing_more(self) -> None:
+        with self.lock:
+            if not self._called_off:
+                self._called_off = [future for future in self._unfinished if not (future.begun or future.cancelling)]
+            for future in self._called_off:  # all, before the first ends: none is handed on by the end of another
+                future.cancelling = True
+            self.closing = True
 
     def _give_up(self) -> None:
         """Wait no longer; whatever still runs records nothing more (rule 4)."""
         give_up()
+        self._begin_nothing_more()
         if self.run is not None:
             self.run.root.abandoned = True
         with self.lock:
@@ -357,7 +382,7 @@ class TaskRunner:
 
     def _end_quietly(self) -> None:
         self._outcomes.failures()
-        self._closing = False
+        self.closing = False
         self._close_all()
 
     def _close_all(self) -> None:

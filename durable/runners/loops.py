@@ -14,31 +14,49 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 from durable.drivers import drive_async, drive_async_generator
 from durable.futures import Future, executing
 from durable.generation import GeneratorCall
 from durable.runners.queue import WorkQueue
-from durable.states import CANCELLED, CRASHED
-
-if TYPE_CHECKING:
-    from durable.runners.base import TaskRunner
+from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, State
 
 AT_ONCE: Final = 1000  # async task runs that have begun and do not wait for another one
+
+
+class Host(Protocol):
+    """What coroutines need of the runner whose async task runs they are (`durable.runners.base.TaskRunner`)."""
+
+    lock: threading.RLock
+
+    def flow_loop(self) -> Any:
+        """The event loop of the flow, or None."""
+
+    def begins(self, future: Future[Any]) -> bool:
+        """There is a place for the future; False if it must not begin."""
+
+    def ends(self, future: Future[Any], state: State[Any]) -> None:
+        """It ended in a state."""
+
+    def breaks(self, future: Future[Any], error: BaseException) -> None:
+        """It ended in what is no failure of the task."""
+
+    def end_cancelled(self, future: Future[Any]) -> None:
+        """It was called off outside of its body."""
 
 
 class Coroutines:
     """The async task runs of one runner."""
 
-    def __init__(self, runner: TaskRunner, at_once: int) -> None:
+    def __init__(self, runner: Host, at_once: int) -> None:
         self.at_once = at_once
         self._runner = runner
         self._work = WorkQueue()
         self._running = 0
         self._filling = False  # a turn of the loop that begins what there is room for is on its way
         self._loop: Any = None
-        self._own: _LoopThread | None = None
+        self._own: LoopThread | None = None
 
     def start(self, future: Future[Any]) -> None:
         """Execute one as soon as there is a place."""
@@ -46,7 +64,7 @@ class Coroutines:
             if self._loop is None:
                 self._loop = self._runner.flow_loop()
                 if self._loop is None:
-                    self._own = _LoopThread()
+                    self._own = LoopThread()
                     self._loop = self._own.loop
             future.loop = self._loop
             self._work.put(future)
@@ -95,7 +113,7 @@ class Coroutines:
                 state = await drive_async(call)
         except BaseException as error:
             self._one_ended()
-            if type(error).__name__ == "CancelledError" and self._was_called_off(future):
+            if type(error).__name__ == "CancelledError" and was_called_off(self._runner, future):
                 return
             self._runner.breaks(future, error)
             if self._own is None and isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -104,26 +122,27 @@ class Coroutines:
             self._one_ended()
             self._runner.ends(future, state)
 
-    def _was_called_off(self, future: Future[Any]) -> bool:
-        """A cancellation came out of its driver. Whether it was asked for, or too late; the future has ended then."""
-        call = future.call
-        if call.kind is CANCELLED:
-            self._runner.ends(future, call.state_of(None))
-        elif call.done and call.kind is not None and call.kind is not CRASHED:  # it waited for its last commit only
-            self._runner.ends(future, call.state())
-        elif future.cancelling:  # it waited for its first commit, or between two attempts
-            self._runner.end_cancelled(future)
-        else:
-            return False
-        return True
-
     def _one_ended(self) -> None:
         with self._runner.lock:
             self._running -= 1
             self._fill_soon()
 
 
-class _LoopThread:
+def was_called_off(runner: Host, future: Future[Any]) -> bool:
+    """A cancellation came out of its driver. Whether it was asked for, or too late; the future has ended then."""
+    call = future.call
+    if call.kind is CANCELLED:
+        runner.ends(future, call.state_of(None))
+    elif call.done and call.kind is not None and call.kind is not CRASHED:  # it waited for its last commit only
+        runner.ends(future, call.state())
+    elif future.cancelling or call.kind is AWAITING_RETRY:  # it waited for its first commit, or for another attempt
+        runner.end_cancelled(future)
+    else:
+        return False
+    return True
+
+
+class LoopThread:
     """One event loop in a thread of its own."""
 
     def __init__(self) -> None:

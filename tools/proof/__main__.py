@@ -6,85 +6,143 @@ import argparse
 import importlib
 import logging
 import random
+import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from proof import faults, harness, kill, mutants, oracle, power, rivals
+from proof import faults, harness, kill, meddling, mutants, oracle, power, rivals, upkeep
+from proof.effort import Effort, NotHere, Proof, Row
 
-_FEW: Final = 30  # cases a scenario
-_MANY: Final = 150
+QUICK_SECONDS: Final = 90.0  # after which the quick proof begins no case; with the last ones under two minutes
+_SOAK_SCALE: Final = 5  # times as many cases as in the quick proof
+# In this order: on a busy machine the last ones may find no time.
+PROOFS: Final[dict[str, Proof]] = (
+    rivals.PROOFS | kill.PROOFS | faults.PROOFS | meddling.PROOFS | upkeep.PROOFS | power.PROOFS
+)
 
 
 def main() -> int:
     """Read the command line and prove."""
-    parser = argparse.ArgumentParser(prog="tools/prove", description="Show that durable keeps what it promises.")
-    parser.add_argument(
-        "--quick", action="store_true", help="a seeded choice of cases, under two minutes (the default)"
-    )
-    parser.add_argument(
-        "--soak", type=float, metavar="SECONDS", help="new seeds, and more cases each, until time is up"
-    )
-    parser.add_argument("--exhaustive", action="store_true", help="the whole kill and fault matrix, once")
-    parser.add_argument("--mutants", action="store_true", help="break each promise, and show that it is noticed")
-    parser.add_argument("--only", help="one proof: kill, power, faults or rivals")
-    parser.add_argument("--seed", type=int, help="of the choice; a failure prints it")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     harness.preloaded(["-m", "proof", *sys.argv[1:]])
     # Imported once here, so that every trial, a fork of this process, has them: it must be a fresh process in all else.
-    for module in ("asyncio", "filelock", "durable", "durable.runners"):
+    for module in ("asyncio", "filelock", "sqlite_utils", "durable", "durable.runners", "durable.transactions"):
         importlib.import_module(module)
+    for name in ("backup", "cancel", "fork", "prune"):
+        importlib.import_module(f"durable.cli.{name}")
     logging.getLogger("durable").setLevel(logging.NOTSET)
     seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
-    # Not a TemporaryDirectory: a trial runs what is registered for the exit, and would remove it.
-    folder = Path(tempfile.mkdtemp(prefix="proof-"))
+    chosen = {name: proof for name, proof in PROOFS.items() if _is_chosen(name, options.only)}
+    if not chosen:
+        print(f"--only {options.only}: there is no such proof. There are:", *PROOFS, sep="\n  ", file=sys.stderr)
+        return 2
+    folder = harness.scratch()
     try:
-        return _mutants(folder, seed) if options.mutants else _tables(folder, seed, options)
-    except (oracle.Violated, harness.Hung) as error:
-        print(f"\nVIOLATED: {error}\n\nAgain: tools/prove --seed {seed} {' '.join(sys.argv[1:])}", file=sys.stderr)
-        return 1
+        return _mutants(folder, seed, options.only) if options.mutants else _tables(folder, seed, options, chosen)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _tables(base: Path, seed: int, options: argparse.Namespace) -> int:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tools/prove", description="Show that durable keeps what it promises.")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="a seeded choice of cases, under two minutes (the default)")
+    how.add_argument("--soak", type=float, metavar="SECONDS", help="new seeds, and more cases each, until time is up")
+    how.add_argument("--exhaustive", action="store_true", help="every case of the kill matrix, the power cuts, faults")
+    how.add_argument("--pairs", action="store_true", help="and killed at every call of the resuming run: hours")
+    how.add_argument("--mutants", action="store_true", help="break each promise, and show that it is noticed")
+    parser.add_argument("--mutant", metavar="PROMISE", help="prove with this promise broken, to see the proof fail")
+    parser.add_argument("--only", metavar="NAME", help="some proofs: kill, power/process, rivals, 'kill/sync' ...")
+    parser.add_argument("--seed", type=int, help="of the choice; a failure prints it")
+    return parser
+
+
+def _is_chosen(name: str, only: str | None) -> bool:
+    return only is None or name == only or name.startswith(f"{only}/")
+
+
+def _tables(base: Path, seed: int, options: argparse.Namespace, chosen: dict[str, Proof]) -> int:
     print("| what | cases | faults | lost | repeated, as allowed | corrupt |\n|---|---|---|---|---|---|", flush=True)
-    if not options.soak:
-        _prove(base, seed, None if options.exhaustive else _FEW, options.only)
-        return 0
-    end = time.monotonic() + options.soak
-    while time.monotonic() < end:
-        _prove(base, seed, _MANY, options.only)
+    began = time.monotonic()
+    whole = options.exhaustive or options.pairs
+    end = None if whole or options.soak else began + QUICK_SECONDS
+    before = mutants.named(options.mutant).code if options.mutant else ""
+    count = faults_tried = 0
+    late: list[str] = []
+    first = seed
+    while True:
+        for left, (name, proof) in zip(range(len(chosen), 0, -1), chosen.items(), strict=True):
+            if end is not None and time.monotonic() > end:
+                late.append(name)
+                continue
+            until = None if end is None else time.monotonic() + max(0.0, end - time.monotonic()) / left
+            scale = None if whole else _SOAK_SCALE if options.soak else 1
+            try:
+                row = proof(base, Effort(seed, scale, until, options.pairs), before)
+            except NotHere as missing:
+                print(f"| {name}: not here, {missing} | | | | | |", flush=True)
+                continue
+            except (oracle.Violated, harness.Hung) as error:
+                print(f"\nVIOLATED: {name}: {error}\n\n{_again(name, seed, options)}", file=sys.stderr)
+                return 1
+            except BaseException:
+                print(f"\nBROKEN: {name}\n\n{_again(name, seed, options)}", file=sys.stderr)
+                raise
+            _show(row)
+            count, faults_tried = count + row.cases, faults_tried + row.faults
         seed += 1
+        if not options.soak or time.monotonic() - began > options.soak:
+            break
+    if late:
+        print(f"\nNot tried, because the time was up on a busy machine: {', '.join(late)}")
+    told = f"seed {first}" if seed == first + 1 else f"seeds {first} to {seed - 1}"
+    print(f"\n{count} cases, {faults_tried} faults in {time.monotonic() - began:.0f} s, {told}: nothing violated")
     return 0
 
 
-def _prove(base: Path, seed: int, limit: int | None, only: str | None) -> None:
-    proofs: dict[str, Callable[[], Iterator[kill.Row]]] = {
-        "kill": lambda: kill.prove(base, seed, limit),
-        "power": lambda: power.prove(base, seed, 60 if limit == _FEW else 600),
-        "faults": lambda: faults.prove(base, seed, None if limit is None else max(6, limit // 4)),
-        "rivals": lambda: rivals.prove(base, seed, 5.0 if limit == _FEW else 60.0),
-    }
-    for name, proof in proofs.items():
-        if only in (None, name):
-            for row in proof():
-                print(f"| {row.what} | {row.cases} | {row.faults} | 0 | {row.repeated} | 0 |", flush=True)
+def _show(row: Row) -> None:
+    print(f"| {row.what} | {row.cases} | {row.faults} | {row.lost} | {row.repeated} | 0 |", flush=True)
 
 
-def _mutants(base: Path, seed: int) -> int:
-    print("| broken promise | noticed by |\n|---|---|", flush=True)
+def _again(name: str, seed: int, options: argparse.Namespace) -> str:
+    """The command that tries the same cases again."""
+    how = ["--exhaustive"] * options.exhaustive + ["--pairs"] * options.pairs
+    how += ["--soak", "1"] if options.soak else []
+    how += ["--mutant", options.mutant] if options.mutant else []
+    return "Again: " + shlex.join(["tools/prove", "--seed", str(seed), "--only", name, *how])
+
+
+def _mutants(base: Path, seed: int, only: str | None) -> int:
+    print("| broken promise | noticed by | as |\n|---|---|---|", flush=True)
     missed = 0
     for mutant in mutants.ALL:
-        found = mutants.caught(base, mutant, seed)
+        if not any(_is_chosen(name, only) for name in PROOFS if _is_chosen(name, mutant.proof)):
+            continue
+        name, found = _caught(base, mutant, seed)
         missed += found is None
-        how = f"{mutant.proof}: {found[:140]}" if found else "**nobody**"
-        print(f"| {mutant.promise} | {how} |", flush=True)
+        print(f"| {mutant.promise} | {name} | {found or '**nothing**'} |", flush=True)
+    print(f"\n{len(mutants.ALL)} promises broken, {missed} not noticed" if only is None else "")
     return 1 if missed else 0
+
+
+def _caught(base: Path, mutant: mutants.Mutant, seed: int) -> tuple[str, str | None]:
+    """Which proof found a mutant out, and how."""
+    for name, proof in PROOFS.items():
+        if not _is_chosen(name, mutant.proof):
+            continue
+        folder = Path(tempfile.mkdtemp(dir=base))
+        try:
+            proof(folder, Effort(seed, 3), mutant.code)
+        except (oracle.Violated, harness.Hung) as error:
+            lines = str(error).splitlines()
+            return name, (f"{lines[0]} ... {lines[-1]}" if lines[0].endswith(":") else lines[0])[:200]
+        except NotHere:
+            continue
+    return mutant.proof, None
 
 
 if __name__ == "__main__":

@@ -22,14 +22,17 @@ import time
 import traceback
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 HERE: Final = Path(__file__).resolve().parent
 DEADLINE: Final = 60.0  # seconds until a trial counts as hung
+_ROOM: Final = 512 << 20  # bytes of free memory that are enough for the trials
+
+UNAVAILABLE: Final = 5  # exit code: this machine has not got what tools/prove needs
 
 NOTHING, KILL_BEFORE, KILL_AFTER, FAIL, SHORT = range(5)
-OPEN, WRITE, SYNC, TRUNCATE, UNLINK, RENAME, MKDIR, RMDIR, LOCK = range(1, 10)
-EVERY: Final = sum(1 << kind for kind in range(OPEN, LOCK + 1))
+OPEN, WRITE, SYNC, TRUNCATE, UNLINK, RENAME, MKDIR, RMDIR, LOCK, UNLOCK, LINK = range(1, 12)
+EVERY: Final = sum(1 << kind for kind in range(OPEN, LINK + 1))
 WRITES: Final = 1 << WRITE | 1 << TRUNCATE
 SYNCS: Final = 1 << SYNC
 
@@ -47,6 +50,13 @@ def ran(*words):
 def done(word):
     with open(os.environ["PROOF_LOG"]) as log:
         return log.read().split("\\\\n").count(word)
+
+def command(*words):
+    from durable.cli import main
+    try:
+        main(list(map(str, words)))
+    except SystemExit as leaving:
+        assert not leaving.code, f"durable {words[0]} ended with {leaving.code}"
 """.replace("\\\\n", "\\n")
 
 
@@ -114,17 +124,39 @@ def preloaded(arguments: list[str]) -> None:
         return
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or not sys.platform.startswith("linux"):
-        sys.exit("tools/prove needs Linux and a C compiler (Debian: apt-get install gcc libc6-dev)")
+        _unavailable("there is none" if sys.platform.startswith("linux") else f"this is {sys.platform}")
     folder = Path(tempfile.mkdtemp(prefix="proof-shim-"))
     library = folder / "proof-shim.so"
     command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "shim.c"), "-ldl", "-lpthread"]
-    subprocess.run(command, check=True)
+    compiled = subprocess.run(command, check=False, capture_output=True, text=True)
+    if compiled.returncode:
+        shutil.rmtree(folder)
+        _unavailable(f"{compiler} failed:\n{compiled.stderr}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
     done = subprocess.run(
         [sys.executable, *arguments], env=environment | {"LD_PRELOAD": str(library)}, check=False
     ).returncode
     shutil.rmtree(folder, ignore_errors=True)
     sys.exit(done)
+
+
+def _unavailable(why: str) -> NoReturn:
+    told = "tools/prove needs Linux and a C compiler with its headers (Debian: apt-get install gcc libc6-dev)"
+    print(f"{told}; {why}", file=sys.stderr)
+    sys.exit(UNAVAILABLE)
+
+
+def scratch() -> Path:
+    """A folder for the trials: in memory if there is room, for the shim knows what a disk would have, and it is fast.
+
+    Not a TemporaryDirectory: a trial runs what is registered for the exit, and would remove it.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - the folder made in it has a name of its own
+    roomy = False
+    if "TMPDIR" not in os.environ and memory.is_dir() and os.access(memory, os.W_OK):
+        found = os.statvfs(memory)
+        roomy = found.f_bavail * found.f_frsize > _ROOM
+    return Path(tempfile.mkdtemp(prefix="proof-", dir=memory if roomy else None))
 
 
 class Job:

@@ -1,22 +1,17 @@
 """The contract's promises, broken one at a time: a proof that cannot fail proves nothing.
 
 Each mutant is a piece of code that a job executes before it begins; it puts one broken part in the place of durable's.
-The proof it is given to must find a violation.
+The proofs it is given to must find a violation.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import sys
 from typing import Final, NamedTuple
-
-from proof import faults, harness, kill, oracle, power, rivals
-from proof.kill import Row
 
 
 class Mutant(NamedTuple):
-    """A broken promise, the proof that must notice, and the code that breaks it."""
+    """A broken promise, the proofs of which one must notice (as for --only), and the code that breaks it."""
 
     promise: str
     proof: str
@@ -29,18 +24,22 @@ _CALL: Final = "from durable import call, recall, runs, generation, outcomes, se
 ALL: Final = (
     Mutant(
         "a result is synced",
-        "power",
+        "power/power",
         _WRITER + "begin = W._begin\nW._begin = lambda self, synced: begin(self, False)\n",
     ),
-    Mutant("a new journal's name is synced", "power", _WRITER + "opening._sync_folder = lambda folder: None\n"),
+    Mutant(
+        "a new journal's name is synced",
+        "power/first seconds",
+        _WRITER + "opening._sync_folder = lambda folder: None\n",
+    ),
     Mutant(
         "a new journal is synced before it is given its name",
-        "power",
-        _WRITER + "opening.SYNCHRONOUS['power'] = 0\n" + "opening._sync_folder = lambda folder: None\n",
+        "power/first seconds",
+        _WRITER + "opening.SYNCHRONOUS['power'] = 0\n",
     ),
     Mutant(
         "a transaction is written to a log",
-        "kill",
+        "kill/sync",
         _WRITER
         + "connect = W._connect\n"
         + "def no_log(self):\n    connect(self)\n    self._execute('PRAGMA journal_mode = MEMORY')\n"
@@ -48,7 +47,7 @@ ALL: Final = (
     ),
     Mutant(
         "a result is committed before its caller has it",
-        "kill",
+        "kill/sync",
         _WRITER
         + "commit = W.commit\n"
         + "def later(self, entry):\n"
@@ -58,7 +57,7 @@ ALL: Final = (
     ),
     Mutant(
         "a coroutine's result is committed before it goes on",
-        "kill",
+        "kill/async",
         _WRITER
         + "def at_once(self, entry, loop):\n"
         + "    future = loop.create_future()\n"
@@ -68,7 +67,7 @@ ALL: Final = (
     ),
     Mutant(
         "a start is committed before the body runs",
-        "kill",
+        "kill/sync",
         _WRITER
         + "commit = W.commit\n"
         + "def later(self, entry):\n"
@@ -79,19 +78,19 @@ ALL: Final = (
     ),
     Mutant(
         "what is recorded is looked for",
-        "kill",
+        "kill/sync",
         _CALL + "runs.FlowRun.recorded = lambda self, key: None\n",
     ),
     Mutant(
         "a completed task is replayed",
-        "kill",
+        "kill/sync",
         _CALL
         + "own = recall._own\n"
         + "recall._own = lambda asked, record, key: own(asked, record, key)._replace(ended=False, reason='mutant')\n",
     ),
     Mutant(
         "a recorded failure is history",
-        "kill",
+        "kill/retries",
         _CALL
         + "own = recall._own\n"
         + "def again(asked, record, key):\n"
@@ -101,14 +100,14 @@ ALL: Final = (
     ),
     Mutant(
         "every execution after the first says why",
-        "kill",
+        "kill/sync",
         _CALL
         + "own = recall._own\n"
         + "recall._own = lambda asked, record, key: own(asked, record, key)._replace(reason=None)\n",
     ),
     Mutant(
         "equal calls are told apart",
-        "kill",
+        "kill/equal calls",
         _CALL
         + "identify = runs.Scope.identify\n"
         + "def base(self, callee, inputs):\n"
@@ -117,7 +116,7 @@ ALL: Final = (
     ),
     Mutant(
         "equal calls are told apart in the same order every time",
-        "kill",
+        "kill/equal calls",
         _CALL
         + "import itertools, os\nidentify = runs.Scope.identify\n"
         + "runs.Scope.identify = lambda self, callee, inputs: "
@@ -125,7 +124,7 @@ ALL: Final = (
     ),
     Mutant(
         "arguments are part of an identity",
-        "kill",
+        "kill/sync",
         _CALL
         + "from durable import definitions\n"
         + "inputs = definitions.TaskDefinition.identity_inputs\n"
@@ -136,7 +135,7 @@ ALL: Final = (
     ),
     Mutant(
         "a subflow is found again",
-        "kill",
+        "kill/nested flows and tasks",
         _CALL
         + "import os\nbegin = settling.Settling._choose\n"
         + "def choose(self, row):\n"
@@ -146,7 +145,7 @@ ALL: Final = (
     ),
     Mutant(
         "a resume gives what was given, in type and value",
-        "kill",
+        "kill/sync",
         _CALL
         + "restore = outcomes.restore\n"
         + "def as_lists(outcome, who):\n"
@@ -158,7 +157,7 @@ ALL: Final = (
     ),
     Mutant(
         "transitions are numbered without gaps",
-        "kill",
+        "kill/sync",
         _CALL
         + "enters = call.Call._enters\n"
         + "def skip(self, *states, **more):\n"
@@ -167,7 +166,7 @@ ALL: Final = (
     ),
     Mutant(
         "every transition is legal",
-        "kill",
+        "kill/sync",
         _CALL
         + "from durable import states\ncall.check_transition = lambda *words: None\n"
         + "started = call.Call.started\n"
@@ -177,14 +176,14 @@ ALL: Final = (
     ),
     Mutant(
         "a payload is what was written",
-        "kill",
+        "kill/sync",
         "from durable.journal import journal\nsum_of = journal.checksum_of\n"
         "journal.checksum_of = lambda p: sum_of(p + b'.')\n"
         "from durable.journal import lookups\nlookups.checksum_of = journal.checksum_of\n",
     ),
     Mutant(
         "a generator's values come once",
-        "kill",
+        "kill/generators",
         _CALL
         + "yielded = generation.GeneratorCall.yielded\n"
         + "def always(self, value):\n"
@@ -194,7 +193,7 @@ ALL: Final = (
     ),
     Mutant(
         "a generator that had finished is not started again",
-        "kill",
+        "kill/generators",
         _CALL
         + "take = generation.GeneratorCall._take_end\n"
         + "def forget(self, known):\n"
@@ -203,14 +202,14 @@ ALL: Final = (
     ),
     Mutant(
         "a memo is found by its arguments",
-        "kill",
+        "kill/memos",
         "from durable import policies\nkey = policies.CachePolicy.key\n"
         "policies.CachePolicy.key = lambda self, task, inputs, *more: key(self, task, b'', *more)\n"
         "policies.CachePolicy.needs_inputs = False\n",
     ),
     Mutant(
         "a write that failed is told",
-        "faults",
+        "faults/EIO once",
         _WRITER
         + "import sqlite3\nwrite = W._write\n"
         + "def deaf(self, batch):\n"
@@ -222,13 +221,67 @@ ALL: Final = (
     ),
     Mutant(
         "an error of SQLite's reaches nobody raw",
-        "faults",
+        "faults/EIO once",
         _WRITER + "W._poisoned = lambda self, error: error\n",
     ),
     Mutant(
         "a journal that lost its name is noticed",
-        "faults",
+        "meddling",
         _WRITER + "W._check_file = lambda self: None\n",
+    ),
+    Mutant(
+        "a truncated journal is noticed",
+        "meddling",
+        _WRITER + "opening.is_cut = lambda path, size: False\n",
+    ),
+    Mutant(
+        "a deleted journal's log is not the next one's",
+        "meddling",
+        _WRITER + "opening._set_aside_logs = lambda path: None\n",
+    ),
+    Mutant(
+        "what a transaction did is undone",
+        "kill/transactions",
+        "from durable.transactions import undo\nundo.fire = lambda hook, owner: None\n",
+    ),
+    Mutant(
+        "a journal is migrated in one transaction",
+        "kill/migration of a format 1 journal",
+        "from durable.journal import schema\n"
+        "upgrade = schema.upgrade\n"
+        "def in_steps(connection, *more):\n"
+        "    connection.execute('COMMIT')\n    upgrade(connection, *more)\n    connection.execute('BEGIN')\n"
+        "schema.upgrade = in_steps\n",
+    ),
+    Mutant(
+        "runs are pruned in one transaction",
+        "kill/durable prune",
+        "from durable.cli import prune\nfrom durable.journal import Entry\n"
+        "remove = prune.remove_runs\n"
+        "class Twice:\n"
+        "    def __init__(self, journal):\n        self.rows, self._journal = journal.rows, journal\n"
+        "    def commit(self, entry):\n"
+        "        made = [each for each in entry.statements if 'CREATE TRIGGER' in each[0]]\n"
+        "        self._journal.commit(Entry(True, *[each for each in entry.statements if each not in made]))\n"
+        "        self._journal.commit(Entry(True, ('SELECT ?', (1,)), *made))\n"
+        "prune.remove_runs = lambda journal, roots: remove(Twice(journal), roots)\n",
+    ),
+    Mutant(
+        "a backup appears whole",
+        "kill/durable backup",
+        "from pathlib import Path\nfrom durable.cli import backup\n"
+        "def by_hand(made, goal, *, force):\n"
+        "    goal.write_bytes(b'')\n"
+        "    with goal.open('r+b') as file:\n"
+        "        for at in range(0, made.stat().st_size, 4096):\n"
+        "            os.pwrite(file.fileno(), made.read_bytes()[at:at + 4096], at)\n"
+        "backup._give_name = by_hand\n",
+    ),
+    Mutant(
+        "a backup that was acknowledged has its name for certain",
+        "power/durable backup",
+        "import types\nfrom durable.cli import backup\n"
+        "backup.os = types.SimpleNamespace(**{**vars(os), 'fsync': lambda descriptor: None})\n",
     ),
     Mutant(
         "a flow run has one owner",
@@ -240,7 +293,7 @@ ALL: Final = (
     ),
     Mutant(
         "a writer waits for the others",
-        "rivals",
+        "meddling/busy",
         _WRITER
         + "opening.BUSY_TIMEOUT_MS = 1\nwriter.BUSY_SECONDS = 0.002\n"
         + "connect = W._connect\n"
@@ -250,18 +303,13 @@ ALL: Final = (
 )
 
 
-def caught(base: Path, mutant: Mutant, seed: int) -> str | None:
-    """How the proof found the mutant out; None if it did not."""
-    base = Path(tempfile.mkdtemp(dir=base))
-    proofs: dict[str, Callable[[], Iterator[Row]]] = {
-        "kill": lambda: kill.prove(base, seed, 60, before=mutant.code),
-        "power": lambda: power.prove(base, seed, 120, before=mutant.code),
-        "faults": lambda: faults.prove(base, seed, 40, before=mutant.code),
-        "rivals": lambda: rivals.prove(base, seed, 6.0, before=mutant.code),
-    }
-    try:
-        for _ in proofs[mutant.proof]():
-            pass
-    except (oracle.Violated, harness.Hung) as error:
-        return str(error).splitlines()[0]
-    return None
+def named(promise: str) -> Mutant:
+    """The mutant that breaks a promise.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    for mutant in ALL:
+        if mutant.promise == promise:
+            return mutant
+    sys.exit("\n  ".join([f"--mutant {promise!r}: there is no such promise. There are:", *(m.promise for m in ALL)]))

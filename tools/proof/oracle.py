@@ -6,7 +6,9 @@
 4. The value in the end is that of a run nobody disturbed.
 5. Every execution after the first has a recorded reason.
 6. Whatever was executed has a recorded start.
-7. SQLite finds the file whole, sequences have no gaps, every transition is legal, every payload is what was written.
+7. Every effect of an undisturbed run happened.
+8. What a transaction did and then failed is undone, after it was last done.
+9. SQLite finds the file whole, sequences have no gaps, every transition is legal, every payload is what was written.
 """
 
 from __future__ import annotations
@@ -62,15 +64,17 @@ def look(job: Job, *, acknowledged: bool = True, started: bool = True) -> Seen:
     return seen
 
 
+_CERTAIN = frozenset({"step", "put", "undo"})  # effects that happen in every run, however often it is killed
 _NOTHING = Seen(frozenset(), frozenset(), frozenset(), Counter(), 0)
 
 
 class Expected(NamedTuple):
-    """An undisturbed run: what it prints, the flow runs it completes, and the calls it makes."""
+    """An undisturbed run: what it prints, the flow runs it completes, the calls it makes, and what it logs."""
 
     out: str
     ended: int
-    calls: int
+    calls: int = 0
+    lines: frozenset[str] = frozenset()
 
 
 def check_end(job: Job, crashes: list[Seen], out: str, expected: Expected) -> int:
@@ -84,11 +88,18 @@ def check_end(job: Job, crashes: list[Seen], out: str, expected: Expected) -> in
     if out != expected.out:
         raise Violated(f"it ended in {out!r}, an undisturbed run in {expected.out!r}")
     final = look(job)
+    if missing := sorted(line for line in expected.lines - set(final.ran) if line.partition(" ")[0] in _CERTAIN):
+        raise Violated(f"what an undisturbed run does was not done: {missing[:3]}")
+    _check_undone(job.log.read_text(encoding="utf-8").splitlines())
     if any(crash.ended >= expected.ended for crash in crashes):
         return 0
     repeated = 0
     for line, count in final.ran.items():
         word, _, name = line.partition(" ")
+        # A hook that was cut off runs again, and what it undid is done and undone again.
+        most = (1 if word == "put" else final.ran[f"put {name}"]) + len(crashes)
+        if word in ("put", "undo") and count > most:
+            raise Violated(f"{line!r} was logged {count} times in {len(crashes)} crashes")
         if word != "step":
             continue
         for crash in crashes:
@@ -98,6 +109,14 @@ def check_end(job: Job, crashes: list[Seen], out: str, expected: Expected) -> in
             raise Violated(f"step-{name} was executed {count} times in {len(crashes)} crashes")
         repeated += count - 1
     return repeated
+
+
+def _check_undone(lines: list[str]) -> None:
+    last = {line: number for number, line in enumerate(lines)}
+    for line, number in last.items():
+        word, _, name = line.partition(" ")
+        if word == "put" and last.get(f"undo {name}", -1) < number:
+            raise Violated(f"put {name} belongs to a transaction that failed, and was not undone")
 
 
 def examined(journal: Path) -> Seen:

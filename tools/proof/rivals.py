@@ -1,9 +1,8 @@
-"""Two of everything: a second process at every point, a stopped owner, forks, many processes on one journal."""
+"""Two of everything: a second process at any point, a stopped owner, a pid used again, forks, many on one journal."""
 
 from __future__ import annotations
 
 import os
-import random
 import re
 import shutil
 import signal
@@ -11,13 +10,12 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from proof import oracle
+from proof.effort import Effort, NotHere, Proof, Row
 from proof.harness import DEADLINE, Job
-from proof.kill import Row
 
 _OWN: Final = """
 import random
@@ -81,11 +79,16 @@ print(job())
 """
 
 
-def _start(job: Job, **environment: str) -> subprocess.Popen[str]:
-    """A process of its own: no fork of this one."""
+_WHOLE: Final = "[0, 1, 2, 3, 4, 5, 6, 7]\n"
+
+
+def start(
+    job: Job, script: str = "job.py", *, under: tuple[str, ...] = (), **environment: str
+) -> subprocess.Popen[str]:
+    """A process of its own: no fork of this one. `under` is a command that starts it."""
     inherited = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     return subprocess.Popen(
-        [sys.executable, "job.py"],
+        [*under, sys.executable, script],
         cwd=job.folder,
         env=inherited | {"PROOF_LOG": str(job.log), "PYTHONPATH": os.pathsep.join(sys.path)} | environment,
         stdout=subprocess.PIPE,
@@ -94,33 +97,32 @@ def _start(job: Job, **environment: str) -> subprocess.Popen[str]:
     )
 
 
-def _ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for a process: its exit code and what it printed."""
     out, err = process.communicate(timeout=DEADLINE)
     return process.returncode, out, err
 
 
-def _refuse_locked(err: str) -> None:
+def refuse_locked(err: str) -> None:
+    """No lock may reach a user.
+
+    Raises:
+        Violated: one did.
+    """
     if re.search(r"database is locked|JournalBusy", err):
         raise oracle.Violated(f"a lock reached the user:\n{err[-1500:]}")
 
 
-def prove(base: Path, seed: int, seconds: float, before: str = "") -> Iterator[Row]:
-    """Everything twice; `seconds` for sixteen processes at once. `before` is code that the jobs begin with."""
-    yield _sixteen(base, seed, seconds, before)
-    yield _second_at_every_point(base, seed, before)
-    yield _stopped_owner(base, before)
-    yield _forks(base, before)
-
-
-def _sixteen(base: Path, seed: int, seconds: float, before: str) -> Row:
+def _sixteen(base: Path, effort: Effort, before: str) -> Row:
     job = Job(base / "sixteen", before + _OWN)
+    seconds = effort.seconds(4.0, 60.0)
     try:
         processes = [
-            _start(job, SEED=f"{seed} {number}", NAME=str(number), SECONDS=str(seconds)) for number in range(16)
+            start(job, SEED=f"{effort.seed} {number}", NAME=str(number), SECONDS=str(seconds)) for number in range(16)
         ]
         for process in processes:
-            code, _, err = _ended(process)
-            _refuse_locked(err)
+            code, _, err = ended(process)
+            refuse_locked(err)
             if code:
                 raise oracle.Violated(f"one of sixteen processes failed:\n{err[-1500:]}")
         seen = oracle.look(job, acknowledged=False)
@@ -131,72 +133,102 @@ def _sixteen(base: Path, seed: int, seconds: float, before: str) -> Row:
             raise oracle.Violated(f"sixteen processes: lost {sorted(missing)[:3]}")
         if twice := [line for line, count in ran.items() if count > 1]:
             raise oracle.Violated(f"sixteen processes: executed twice: {twice[:3]}")
-        return Row(f"16 processes on one journal ({len(wanted)} tasks)", len(finished), 0, 0)
+        return Row(f"16 processes on one journal for {seconds:.0f} s ({len(wanted)} tasks)", len(finished), 0)
     finally:
         shutil.rmtree(job.base)
 
 
-def _second_at_every_point(base: Path, seed: int, before: str) -> Row:
-    seeded = random.Random(f"{seed} second")
-    cases = 12
-    for _ in range(cases):
+def _second_at_any_point(base: Path, effort: Effort, before: str) -> Row:
+    seeded = effort.seeded("second")
+    count = 0
+    for pause in effort.in_time([0.12 + seeded.random() * 0.35 for _ in range(effort.count(8))]):
         job = Job(base / "second", before + _SAME)
         try:
-            first = _start(job)
-            time.sleep(0.12 + seeded.random() * 0.35)
-            others = [_start(job) for _ in range(2)]
+            first = start(job)
+            time.sleep(pause)
+            others = [start(job) for _ in range(2)]
             answers: Counter[str] = Counter()
             for process in (first, *others):
-                code, out, err = _ended(process)
-                _refuse_locked(err)
+                code, out, err = ended(process)
+                refuse_locked(err)
                 if code:
                     raise oracle.Violated(f"a second copy failed:\n{err[-1500:]}")
-                answers[out.strip()] += 1
+                answers[out] += 1
             ran = job.ran()
             if any(count > 1 for count in ran.values()):
                 raise oracle.Violated(f"a body was executed twice in one flow run: {ran}")
-            if answers["[0, 1, 2, 3, 4, 5, 6, 7]"] < 1 or sum(answers.values()) != sum(
-                answers[known] for known in ("in progress", "[0, 1, 2, 3, 4, 5, 6, 7]")
-            ):
+            if answers[_WHOLE] < 1 or answers.keys() - {"in progress\n", _WHOLE}:
                 raise oracle.Violated(f"copies gave {dict(answers)}")
             oracle.look(job, acknowledged=False)
+            count += 1
         finally:
             shutil.rmtree(job.base)
-    return Row("two more copies at a random moment", cases, cases, 0)
+    return Row("two more copies at a random moment", count, count)
 
 
-def _stopped_owner(base: Path, before: str) -> Row:
+def _stopped_owner(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a proof's signature
     """A stopped process still owns its run; killed, it does not, and the next copy goes on at once."""
     job = Job(base / "stopped", before + _SAME)
     try:
-        owner = _start(job)
+        owner = start(job)
         _wait_for_lines(job, 2)
         owner.send_signal(signal.SIGSTOP)
-        code, out, err = _ended(_start(job))
+        code, out, err = ended(start(job))
         if (code, out) != (0, "in progress\n"):
             raise oracle.Violated(f"a stopped owner: a second copy gave {code} {out!r} {err[-800:]}")
         seen = oracle.look(job)
         owner.kill()
-        _ended(owner)
-        code, out, err = _ended(_start(job))
+        ended(owner)
+        code, out, err = ended(start(job))
         if code:
             raise oracle.Violated(f"after a stopped owner was killed:\n{err[-1500:]}")
-        oracle.check_end(job, [seen], out, oracle.Expected("[0, 1, 2, 3, 4, 5, 6, 7]\n", 1, 0))
-        return Row("a stopped owner, then killed", 1, 1, 0)
+        oracle.check_end(job, [seen], out, oracle.Expected(_WHOLE, 1))
+        return Row("a stopped owner, then killed", 1, 1)
     finally:
         shutil.rmtree(job.base)
 
 
-def _forks(base: Path, before: str) -> Row:
+def _same_pid(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a proof's signature
+    """Two copies in containers, each with pid 1; one is killed, and its pid is another live process's."""
+    alone = ("unshare", "--pid", "--fork")
+    if subprocess.run([*alone, "--mount-proc", "true"], check=False, capture_output=True).returncode:
+        raise NotHere("only root may make a pid namespace")
+    job = Job(base / "pid", before + _SAME)
+    try:
+        owner = start(job, under=alone)
+        _wait_for_lines(job, 2)
+        inside = int(Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()[0])
+        os.kill(inside, signal.SIGSTOP)
+        code, out, err = ended(start(job, under=alone))
+        if (code, out) != (0, "in progress\n"):
+            raise oracle.Violated(f"a live owner with the same pid: a copy gave {code} {out!r} {err[-800:]}")
+        seen = oracle.look(job)
+        os.kill(inside, signal.SIGKILL)
+        ended(owner)
+        # The shell has the dead owner's pid now. It looks at the journal, and then runs the job again.
+        look = f'{sys.executable} -m durable inspect runs.db >inspected; exec "$@"'
+        code, out, err = ended(start(job, under=(*alone, "--mount-proc", "sh", "-c", f"({look})", "sh")))
+        inspected = (job.folder / "inspected").read_text(encoding="utf-8")
+        if "Crashed" not in inspected:
+            raise oracle.Violated(f"a dead owner whose pid is another's was taken for alive:\n{inspected}")
+        if code:
+            raise oracle.Violated(f"after the owner with the same pid was killed:\n{err[-1500:]}")
+        oracle.check_end(job, [seen], out, oracle.Expected(_WHOLE, 1))
+        return Row("an owner's pid is another process's, alive and dead", 2, 2)
+    finally:
+        shutil.rmtree(job.base)
+
+
+def _forks(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a proof's signature
     job = Job(base / "forks", before + _FORKS)
     try:
-        code, out, err = _ended(_start(job))
+        code, out, err = ended(start(job))
         if code or out != "[0, 1, 2, 3]\n":
             raise oracle.Violated(f"forks in a flow: {code} {out!r}\n{err[-1500:]}")
         seen = oracle.look(job)
         if lost := {f"step-{x}" for x in (0, 1, 2, 3, 100, 101, 102, 103)} - seen.completed:
             raise oracle.Violated(f"forks in a flow lost {sorted(lost)}")
-        return Row("children forked in a flow, writing", 4, 4, 0)
+        return Row("children forked in a flow, writing", 4, 4)
     finally:
         shutil.rmtree(job.base)
 
@@ -207,3 +239,12 @@ def _wait_for_lines(job: Job, count: int) -> None:
         if time.monotonic() > end:
             raise oracle.Violated("nothing was executed")
         time.sleep(0.005)
+
+
+PROOFS: Final[dict[str, Proof]] = {
+    "rivals/second": _second_at_any_point,
+    "rivals/stopped": _stopped_owner,
+    "rivals/pid": _same_pid,
+    "rivals/forks": _forks,
+    "rivals/sixteen": _sixteen,
+}

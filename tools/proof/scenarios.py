@@ -1,6 +1,9 @@
 """The jobs that are killed, cut off and starved. Each prints its value last and logs, independently of the journal:
 
-``step X`` when the body of the task run named ``step-X`` has its effect, and ``ack X`` once its result was returned.
+``step X`` when the body of the task run named ``step-X`` has its effect, and ``ack X`` once its result was returned;
+``put X`` and ``undo X`` when a task of a transaction that fails has its effect, and when that is undone.
+
+One more scenario is one more text here, and everything is tried on it: kills, power cuts.
 """
 
 from __future__ import annotations
@@ -74,6 +77,24 @@ def job():
     return value
 
 print(job())
+"""
+)
+
+PROCESSES: Final = (
+    _STEP
+    + """
+from durable.task_runners import ProcessPoolTaskRunner
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+def job():
+    steps = step.map(range(4))
+    for x, future in enumerate(steps):
+        future.result()
+        ran("ack", x)
+    return [future.result()["pair"] for future in steps]
+
+if __name__ == "__main__":
+    print(job())
 """
 )
 
@@ -179,13 +200,166 @@ print(job())
 """
 )
 
+ASYNC_GENERATOR: Final = (
+    _STEP
+    + """
+@task
+async def numbers(n):
+    for x in range(n):
+        await asyncio.sleep(0)
+        yield x
+
+@flow
+async def job():
+    values = []
+    async for x in numbers(4):
+        values.append(await astep(x))
+        ran("ack", x)
+    return values
+
+print(asyncio.run(job()))
+"""
+)
+
+SUBMITTED: Final = (
+    _STEP
+    + """
+@flow
+async def part(low):
+    futures = [astep.submit(low + x) for x in range(3)]
+    return [await future for future in futures]
+
+@flow
+async def job():
+    found = await part(0)
+    return found, await part(3), acked(10)
+
+print(asyncio.run(job()))
+"""
+)
+
+TRANSACTION: Final = (
+    _STEP
+    + """
+from durable.transactions import transaction
+
+class Refused(Exception):
+    pass
+
+@task
+def put(x):
+    ran("put", x)
+    return x
+
+@put.on_rollback
+def undo(txn):
+    ran("undo", txn.read())
+
+@task
+def check():
+    raise Refused("no")
+
+@flow
+def job():
+    try:
+        with transaction():
+            put(1)
+            put(2)
+            check()
+    except Refused:
+        refused = True
+    with transaction():
+        return refused, acked(1), acked(2)
+
+print(job())
+"""
+)
+
+_NEWEST: Final = """
+from durable.reader import JournalReader
+
+def newest():
+    if not os.path.exists("runs.db"):
+        return None
+    with JournalReader("runs.db") as reader:
+        runs = reader.flow_runs(1, None)
+    return runs[0] if runs else None
+"""
+
+CANCEL: Final = (
+    _STEP
+    + _NEWEST
+    + """
+@task
+def stop():
+    if not done("asked"):
+        ran("asked")
+        command("cancel", "runs.db", "-")
+
+@flow
+def job():
+    first = acked(0)
+    stop()
+    return first, acked(1), acked(2)
+
+while True:
+    found = newest()
+    os.environ["DURABLE_RESUME"] = found.id if found and found.recorded == "Cancelled" else "auto"
+    try:
+        print(job())
+        break
+    except durable.FlowRunCancelled:
+        pass
+"""
+)
+
+FORK: Final = (
+    _STEP
+    + _NEWEST
+    + """
+import contextlib, io
+
+again = ""
+
+@task(task_run_name=lambda: "step-late" + again)
+def late():
+    ran("step", "late" + again)
+    return "late"
+
+@flow
+def job():
+    return acked(0), acked(1), late()
+
+once = job.with_options(idempotency_key="once")
+first = once()
+found = newest()
+if found.idempotency_key is not None:
+    with contextlib.redirect_stdout(io.StringIO()):
+        command("fork", "runs.db", "-", "--from", "late")
+    found = newest()
+again = "-again"
+if found.recorded != "Completed":
+    os.environ["DURABLE_RESUME"] = found.id
+    assert job() == first
+print(first)
+"""
+)
+
 ALL: Final = {
     "sync": SYNC,
     "async": ASYNC,
     "threads": THREADS,
+    "processes": PROCESSES,
     "generators": GENERATOR,
+    "async generators": ASYNC_GENERATOR,
     "nested flows and tasks": NESTED,
+    "async subflows, submitted tasks": SUBMITTED,
     "retries": RETRIES,
     "memos": MEMO,
     "equal calls": EQUAL,
+    "transactions": TRANSACTION,
+    "durable cancel, then resumed": CANCEL,
+    "durable fork": FORK,
 }
+
+SLOW: Final = frozenset({"processes"})  # fresh interpreters take a second to start

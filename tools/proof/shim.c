@@ -15,12 +15,13 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 enum { NOTHING, KILL_BEFORE, KILL_AFTER, FAIL, SHORT };
-enum { OPEN = 1, WRITE, SYNC, TRUNCATE, UNLINK, RENAME, MKDIR, RMDIR, LOCK };
+enum { OPEN = 1, WRITE, SYNC, TRUNCATE, UNLINK, RENAME, MKDIR, RMDIR, LOCK, UNLOCK, LINK };
 #define FILES 1024
 #define LENGTH 512
 
@@ -225,7 +226,7 @@ int fsync(int fd) ON_FILE(fsync, SYNC, 0, (int), fd)
 int fdatasync(int fd) ON_FILE(fdatasync, SYNC, 0, (int), fd)
 int ftruncate(int fd, off_t length) ON_FILE(ftruncate, TRUNCATE, length, (int, off_t), fd, length)
 int ftruncate64(int fd, off64_t length) ON_FILE(ftruncate64, TRUNCATE, length, (int, off64_t), fd, length)
-int flock(int fd, int operation) ON_FILE(flock, LOCK, 0, (int, int), fd, operation)
+int flock(int fd, int operation) ON_FILE(flock, operation & LOCK_UN ? UNLOCK : LOCK, 0, (int, int), fd, operation)
 
 static int locks(int command) { return command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK; }
 
@@ -239,10 +240,11 @@ static int locks(int command) { return command == F_SETLK || command == F_SETLKW
         int (*next)(int, int, ...) = real(#NAME);                                                                      \
         if (!known(fd) || !locks(command))                                                                             \
             return next(fd, command, argument);                                                                        \
-        if (before(LOCK) == 1)                                                                                         \
+        int kind = ((struct flock *)argument)->l_type == F_UNLCK ? UNLOCK : LOCK;                                       \
+        if (before(kind) == 1)                                                                                         \
             return -1;                                                                                                 \
         int done = next(fd, command, argument);                                                                        \
-        after(LOCK);                                                                                                   \
+        after(kind);                                                                                                   \
         return done;                                                                                                   \
     }
 FCNTL(fcntl)
@@ -266,6 +268,8 @@ FCNTL(fcntl64)
     }
 ON_NAME(unlink, UNLINK, (const char *path), path, NULL, 0, path)
 ON_NAME(rename, RENAME, (const char *path, const char *to), path, to, strlen(to), path, to)
+ON_NAME(link, LINK, (const char *path, const char *to), path, to, strlen(to), path, to)
+ON_NAME(linkat, LINK, (int at, const char *path, int to_at, const char *to, int flags), path, to, strlen(to), at, path, to_at, to, flags)
 ON_NAME(mkdir, MKDIR, (const char *path, mode_t mode), path, NULL, 0, path, mode)
 ON_NAME(rmdir, RMDIR, (const char *path), path, NULL, 0, path)
 ON_NAME(unlinkat, UNLINK, (int at, const char *path, int flags), path, NULL, 0, at, path, flags)
