@@ -277,7 +277,7 @@ class Call(Execution, Scope):
         """The call has ended; drop what only the body needed."""
         self.args, self.kwargs, self.needs = (), {}, None
         if self.flow_run is not None:
-            self.flow_run.root.counts.count(executed=self.attempt > 0, failed=self.error is not None)
+            self.flow_run.root.counts.count(self.attempt > 0, self.error is not None)
         if self._guard is not None:
             self._guard.release()
 
