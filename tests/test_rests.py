@@ -98,6 +98,30 @@ def test_a_future_is_cancelled_from_an_async_flow(colour, journal, watched):
     assert histories(journal, "flaky") == [["Running", "AwaitingRetry", "Cancelled"]]
 
 
+@colours
+def test_a_generator_is_cancelled_while_it_waits_for_another_attempt(colour, journal, watched):
+    @task(name="flaky", retries=1, retry_delay_seconds=HOUR)
+    def values():
+        yield 1
+        raise ValueError("no")
+
+    @task(name="flaky", retries=1, retry_delay_seconds=HOUR)
+    async def values_async():
+        yield 1
+        raise ValueError("no")
+
+    @flow
+    def job():
+        future = (values if colour == "sync" else values_async).submit()
+        assert watched.resting.wait(DEADLINE)
+        assert future.cancel()
+        future.wait()
+        return future.cancelled()
+
+    assert job()
+    assert histories(journal, "flaky") == [["Running", "AwaitingRetry", "Cancelled"]]
+
+
 def test_a_place_in_the_pool_is_free_again(journal, watched):
     ran = []
     step = flaky("sync", ran)
