@@ -201,6 +201,14 @@ def test_encoding_leaves_the_value_alone(value):
     assert same(value, before)
 
 
+def test_a_number_too_long_for_python_to_write_out_may_be_a_key():
+    long = 2**20_000
+    for value in ({long: 1}, [{long: {1: (2,)}}]):
+        assert decode(encode(value)) == value
+        assert decode(canonical(value, "x")) == value
+        assert summary(encode(value)).isprintable()
+
+
 def nested(levels, wrap, value=1):
     for _ in range(levels):
         value = wrap(value)
@@ -420,7 +428,7 @@ def test_nothing_is_imported_by_the_codec_or_by_decoding():
 
 MAIN = """
 import sys, dataclasses, pathlib
-from durable.codec import decode, encode
+from durable.codec import canonical, decode, encode
 @dataclasses.dataclass
 class P:
     x: int
