@@ -129,10 +129,9 @@ def test_its_generator_goes_on_after_the_last_recorded_value(second):
     assert ended.code == 0, ended.err
     assert ended.out.splitlines() == ["lost", "read 5", "['object', 0, 1, 2, 3, 4]"]
     payloads = second.query(
-        "SELECT o.payload FROM task_run_yield AS y JOIN result AS o ON o.id = y.result_id "
-        "ORDER BY y.task_run_id, number"
+        "SELECT o.payload, task_run_row FROM yields JOIN result AS o ON o.id = result_row ORDER BY 2, number"
     )
-    assert [repr(decode_inert(payload)) for (payload,) in payloads[:2]] == [
+    assert [repr(decode_inert(payload)) for payload, _ in payloads[:2]] == [
         f"Row(day={n}, facts=(Decimal('{n}'), datetime.date(2026, 11, 25)))" for n in (0, 1)
     ]
 

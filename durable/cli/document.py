@@ -225,7 +225,7 @@ def _process(reader: JournalReader, row: int) -> dict[str, Any]:
     process = reader.process(row)
     try:
         command = json.loads(process.command)
-    except ValueError:
+    except (ValueError, RecursionError):
         command = process.command
     return {
         "pid": process.pid,

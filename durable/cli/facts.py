@@ -143,7 +143,7 @@ def command(recorded: str) -> str:
     """A process's command line, as a shell would take it."""
     try:
         words = json.loads(recorded)
-    except ValueError:
+    except (ValueError, RecursionError):
         return recorded
     import shlex
 

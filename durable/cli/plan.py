@@ -158,7 +158,7 @@ def _files(run: FlowRun, script: Path | None) -> Files | None:
     try:
         words = json.loads(run.process.command)
         started = folder / str(words[0])
-    except (ValueError, LookupError, TypeError, KeyError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return Files(started, [folder]) if "\0" not in str(started) else None
 
