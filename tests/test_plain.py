@@ -80,7 +80,9 @@ def test_a_plan_is_the_same_with_plain_calls_together(journals, page):
     for journal in journals:
         with JournalReader(journal) as reader:
             for run in all_runs(reader):
-                facts = Facts(lambda call: None, lambda call: call.cache_key is not None, lambda row: None, clock().now())
+                facts = Facts(
+                    lambda call: None, lambda call: call.cache_key is not None, lambda row: None, clock().now()
+                )
                 each, together, took = Counter(), Counter(), 0
                 for step in Plan(reader, run, facts).every():
                     each[reader.task(step.call.task)[1], step.word, step.reason] += 1
