@@ -6,8 +6,7 @@ from collections import Counter
 
 import pytest
 from commands import command, job, lived, runs, told
-from test_read_long import CALLS
-from test_read_long import long as long
+from test_read_long import CALLS, two_runs
 
 from durable.clock import clock
 from durable.reader import JournalReader, plain
@@ -51,6 +50,11 @@ def journals(tmp_path_factory):
     job(folders[1], script=NESTED, code=1)
     job(folders[1], code=1)
     return [folder / "runs.db" for folder in folders]
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    return two_runs(tmp_path_factory.mktemp("long") / "runs.db")
 
 
 @pytest.fixture(params=[1, 3, 20_000])
@@ -118,7 +122,7 @@ def test_a_comparison_that_ends_early_tells_what_it_left_and_nothing_twice(journ
                 pairs = list(comparison.pairs())
                 assert all(pair == whole[pair.new.row] for pair in pairs if pair.new and pair.old)
                 differ = Differ(reader, old.row, new.row, most)
-                read = [sum(side is not None for side in sides) for sides in zip(*(p[:2] for p in pairs))] or [0, 0]
+                read = [sum(pair[side] is not None for pair in pairs) for side in (0, 1)]
                 list(differ.every())
                 for side, run in enumerate((old, new)):
                     assert read[side] + differ.left[side] == reader.counts(run).total, (most, side)
