@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from durable.clock import clock
+from durable.codec.inert import safe
 from durable.journal.schema import bound
 from durable.reader import sql
 from durable.reader.counting import counted
@@ -68,6 +69,7 @@ class JournalReader:
         self._connection = opened.connection
         self._immutable = opened.immutable
         self._alive = alive
+        self._closed = False
         self._flows: dict[int, tuple[str, str]] | None = None
         self._tasks: dict[int, tuple[bytes, str, str]] = {}
         self._processes: dict[int, Process] = {}
@@ -84,6 +86,7 @@ class JournalReader:
 
     def close(self) -> None:
         """Close the file, leaving everything beside it as it is."""
+        self._closed = True
         self._connection.close()
 
     def changed(self) -> bool:
@@ -106,11 +109,13 @@ class JournalReader:
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 
-    def stream(self, text: str, *parameters: object) -> Iterator[Any]:
+    def stream(self, text: str, *parameters: object) -> Generator[Any, None, None]:
         """The rows of a query one by one: for passes over a run of any length."""
         try:
             yield from self._connection.execute(text, bound(text, parameters))
         except sqlite3.Error as error:
+            if self._closed:
+                return  # a pass that nobody went on with, let go of after the file
             raise explained(self.path, error) from error
 
     @contextmanager
@@ -129,7 +134,7 @@ class JournalReader:
     def state(self, code: int) -> StateName:
         """A state by its number, as the file explains it: a newer journal may have states unknown here."""
         if not self._states:
-            self._states = KNOWN | {row[0]: StateName(row[1], row[2]) for row in self.rows(sql.STATES)}
+            self._states = KNOWN | {code: StateName(safe(a), safe(b)) for code, a, b in self.rows(sql.STATES)}
         found = self._states.get(code)
         if found is None:
             raise Damaged(str(self.path), f"it is damaged: there is no state {code!r}")
@@ -149,8 +154,7 @@ class JournalReader:
         return self._tasks[row]
 
     def _one(self, text: str, row: int) -> Any:
-        found = self.rows(text, row)
-        if not found:
+        if not (found := self.rows(text, row)):
             raise Damaged(str(self.path), f"it is damaged: row {row!r} is missing where another refers to it")
         return found[0]
 

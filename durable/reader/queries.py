@@ -50,7 +50,8 @@ SELECT substr(t.reason, 1, 4000), substr(t.version, 1, 400), substr(t.worker, 1,
        t.process_id, t.state, t.at, t.task_id
 FROM task_run AS t WHERE t.id = ?"""
 SOURCE: Final = """
-SELECT key, source, name, function, substr(tags, 1, 65536), iif(length(parts) <= 4000000, parts, '{}')
+SELECT key, source, substr(name, 1, 1000), substr(function, 1, 1000), substr(tags, 1, 65536),
+       iif(length(parts) <= 4000000, parts, '{}')
 FROM task WHERE id = ?"""
 
 YIELDS: Final = """
