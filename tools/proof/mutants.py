@@ -295,7 +295,7 @@ ALL: Final = (
         "a writer waits for the others",
         "meddling/busy",
         _WRITER
-        + "opening.BUSY_TIMEOUT_MS = 1\nwriter.BUSY_SECONDS = 0.002\n"
+        + "writer.BUSY_SECONDS = 1\n"
         + "connect = W._connect\n"
         + "def hasty(self):\n    connect(self)\n    self._execute('PRAGMA busy_timeout = 0')\n"
         + "W._connect = hasty\n",

@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from proof import oracle
 from proof.effort import Effort, NotHere, Proof, Row
-from proof.harness import DEADLINE, Job
+from proof.harness import DEADLINE, Hung, Job
 
 _OWN: Final = """
 import random
@@ -97,9 +98,18 @@ def start(
     )
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for a process: its exit code and what it printed."""
-    out, err = process.communicate(timeout=DEADLINE)
+def ended(process: subprocess.Popen[str], seconds: float = 0.0) -> tuple[int, str, str]:
+    """Wait for a process that is busy for `seconds`: its exit code and what it printed.
+
+    Raises:
+        Hung: it did not end.
+    """
+    try:
+        out, err = process.communicate(timeout=seconds + DEADLINE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise Hung(f"a process did not end within {seconds + DEADLINE} s") from None
     return process.returncode, out, err
 
 
@@ -121,7 +131,7 @@ def _sixteen(base: Path, effort: Effort, before: str) -> Row:
             start(job, SEED=f"{effort.seed} {number}", NAME=str(number), SECONDS=str(seconds)) for number in range(16)
         ]
         for process in processes:
-            code, _, err = ended(process)
+            code, _, err = ended(process, seconds)
             refuse_locked(err)
             if code:
                 raise oracle.Violated(f"one of sixteen processes failed:\n{err[-1500:]}")
@@ -233,12 +243,21 @@ def _forks(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a 
         shutil.rmtree(job.base)
 
 
-def _wait_for_lines(job: Job, count: int) -> None:
+def wait_for(holds: Callable[[], bool], otherwise: str) -> None:
+    """Wait until something holds.
+
+    Raises:
+        Hung: it does not.
+    """
     end = time.monotonic() + DEADLINE
-    while sum(job.ran().values()) < count:
+    while not holds():
         if time.monotonic() > end:
-            raise oracle.Violated("nothing was executed")
+            raise Hung(otherwise)
         time.sleep(0.005)
+
+
+def _wait_for_lines(job: Job, count: int) -> None:
+    wait_for(lambda: sum(job.ran().values()) >= count, "nothing was executed")
 
 
 PROOFS: Final[dict[str, Proof]] = {
