@@ -201,7 +201,8 @@ class Execution:
 
     def _label(self, scope: Scope, own_tags: frozenset[str]) -> Label:
         """The run's own name, made where its body will run, and its tags beyond `own_tags`."""
-        maker, extra, version = self.definition.options.run_name, self._tags - own_tags, self.definition.version
+        maker, version = self.definition.options.run_name, self.definition.version
+        extra = self._tags - own_tags if self._tags else self._tags
         if maker is None and not extra and version is None:
             return NO_LABEL
         name: str | None = None

@@ -24,9 +24,11 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -46,6 +48,16 @@ _BATCH: Final = 1000  # entries in one transaction at most, so that followers do
 _LOST: Final = 0.05  # seconds until a follower looks for itself: a leader that a signal handler ended tells nobody
 
 Statement = tuple[str, tuple[Any, ...]]
+
+
+class _Done:
+    """Awaited without giving the loop a turn."""
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+_DONE: Final = _Done()
 
 
 class Entry:
@@ -86,7 +98,8 @@ class Writer:
         self.checkpoints = 0
         self._power = durability == "power"
         self._connect()
-        self._file = opening.identity(path)
+        self._name = os.fspath(path)
+        self._file = opening.identity(self._name)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
@@ -124,7 +137,8 @@ class Writer:
                     self._commit_queue()
             finally:
                 self._leader = None
-                self._hand_over()
+                if self._queue:
+                    self._hand_over()
         if entry.error is not None:
             raise entry.error
         return entry.rowid
@@ -142,22 +156,32 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Nobody commits: whoever waits with an entry that is not done does it now, with all that is queued."""
-        if self._queue:
-            for entry in tuple(self._queue):
-                entry.open_gate()
+        # Made without letting another thread in, which may be appending. A tuple is not: making it may start the
+        # garbage collector (seen, 2026-11: a run was lost by "deque mutated during iteration").
+        for entry in list(self._queue):
+            entry.open_gate()
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
-        """Like `commit`, from a coroutine: a future of `loop`, resolved by the one commit of this loop turn."""
-        future = loop.create_future()
+        """Like `commit`, from a coroutine: something to await, done with the one commit of this loop turn.
+
+        What needs no sync and is the first of its turn is committed at once: mostly nobody is there to share with, and
+        a turn of the loop costs as much. The next one waits, so that no coroutine keeps the loop to itself.
+        """
         turn = self._turns.get(loop)
         if turn is None:
             turn = self._turns[loop] = []
             loop.call_soon(self._commit_turn, loop)
+            if not entry.synced:
+                self.commit(entry)
+                return _DONE
+        future = loop.create_future()
         turn.append((entry, future))
         return future
 
     def _commit_turn(self, loop: Any) -> None:
         turn = self._turns.pop(loop)
+        if not turn:
+            return
         self._queue.extend(entry for entry, _ in turn)
         with self._lock:
             while not turn[-1][0].done:
@@ -185,7 +209,7 @@ class Writer:
         self._settle()
         while queue and queue[0].done:
             queue.popleft()
-        # A list of an islice is made without letting another thread in, which may be appending.
+        # A list of an islice, for the reason in `_hand_over`.
         batch = self._batch = list(islice(queue, _BATCH))
         try:
             if self._inherited:
@@ -245,13 +269,12 @@ class Writer:
         size = 0
         try:
             for entry in batch:
-                first = True
-                for sql, parameters in entry.statements:
-                    cursor = execute(sql, parameters)
-                    if first:
-                        entry.rowid = cursor.lastrowid or 0
-                        size += len(parameters[-1]) if type(parameters[-1]) is bytes else 0
-                        first = False
+                (sql, parameters), *others = entry.statements
+                entry.rowid = execute(sql, parameters).lastrowid or 0
+                if type(parameters[-1]) is bytes:
+                    size += len(parameters[-1])
+                for sql, parameters in others:
+                    execute(sql, parameters)
             self._committing = True
             execute("COMMIT")
         except sqlite3.Error as error:
@@ -286,7 +309,7 @@ class Writer:
 
     def _check_file(self) -> None:
         """A result recorded in a file that has lost its name is lost: people do delete journals under a running job."""
-        if opening.identity(self.path) != self._file:
+        if opening.identity(self._name) != self._file:
             raise self._poisoned(sqlite3.OperationalError("the file was deleted or replaced while it was in use"))
 
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
