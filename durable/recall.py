@@ -118,7 +118,8 @@ def at_once(definition: TaskDefinition, scope: Scope, key: bytes) -> Any:
     if record.task_id != definition.row(journal):
         return TO_DECIDE
     try:
-        value = restore(journal.outcome_of(record), definition.where)
+        journal.check(record)
+        value = restore(record, definition.where)
     except CodecError:
         return TO_DECIDE  # where the call is named that it belongs to
     scope.met(key)
@@ -243,7 +244,8 @@ def _memo(asked: Asked, cache_key: bytes | None) -> Known:
     if found.expires_at is not None and found.expires_at <= clock().now():
         return Known(reason=reasons.expired(found.expires_at))
     try:
-        value = restore(journal.outcome(found.result_id), definition.where)
+        journal.check(found)
+        value = restore(found, definition.where)
     except CodecError as error:
         task_log.warning("%s: the cached result cannot be used (%s); the task runs", definition.where, error)
         return Known(reason=reasons.undecodable(error))

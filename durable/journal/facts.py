@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -27,9 +27,9 @@ class TaskRecord(NamedTuple):
     at: int
     result_id: int | None
     message: str | None
-    format: int | None = None
+    format: Any = None  # int, with a payload, which is bytes
     checksum: int | None = None
-    payload: bytes | None = None
+    payload: Any = None
     cache_key: bytes | None = None
     owner: int | None = None
 
@@ -127,6 +127,9 @@ class CachedResult(NamedTuple):
     expires_at: int | None
     inputs: bytes | None
     task_run: int
+    format: int
+    checksum: int
+    payload: bytes
 
 
 class Yielded(NamedTuple):

@@ -96,15 +96,15 @@ class Lookups(Writer):
             assert record.result_id is not None  # noqa: S101 - it has a result
             return self.outcome(record.result_id)
         self.check(record)
-        return Outcome(record.format or 0, record.payload, record.cache_key, None, record.owner)
+        return Outcome(record.format, record.payload, record.cache_key, None, record.owner)
 
-    def check(self, record: TaskRecord) -> None:
-        """Refuse the result that was read along with a record, if it is damaged.
+    def check(self, record: TaskRecord | CachedResult) -> None:
+        """Refuse the result that was read along, if it is damaged.
 
         Raises:
             CorruptPayload: it does not match its checksum.
         """
-        if checksum_of(record.payload or b"") != record.checksum:
+        if checksum_of(record.payload) != record.checksum:
             raise self._damaged(f"result {record.result_id}")
 
     def yields(self, run: int, start: int, limit: int) -> list[Yielded]:

@@ -76,7 +76,7 @@ FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload, task_run_id F
 
 # The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.
 FIND_CACHED: Final = """
-SELECT o.id, o.expires_at, t.inputs, t.id
+SELECT o.id, o.expires_at, t.inputs, t.id, o.format, o.checksum, o.payload
 FROM result AS o
 JOIN task_run AS t ON t.id = o.task_run_id
 JOIN task_run_state AS s
