@@ -279,7 +279,8 @@ class FlowRun(Scope):
 
     def met(self, key: bytes) -> None:
         """As in `Scope`."""
-        self._window.pop(key, None)
+        with self._window_lock:
+            self._window.pop(key, None)
 
     def unasked(self) -> list[TaskRecord]:
         """Records read ahead that no call has met yet, in the order they were made; the first hundred."""

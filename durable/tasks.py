@@ -180,6 +180,7 @@ class Task(Submitting[P, R]):
         elif scope.is_away:
             return scope.plainly(self.definition, self._bound + args, kwargs)
         definition = self.definition
+        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
         if self._bound:
             args = self._bound + args
         identity = self._identity(scope, args, kwargs)
@@ -189,7 +190,6 @@ class Task(Submitting[P, R]):
                 value = at_once(definition, scope, key)
                 if value is not TO_DECIDE:
                     return value
-        needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
         call = self._call(scope, args, kwargs, identity, needs, return_state=return_state)
         if isinstance(call, GeneratorCall):
             if return_state:
