@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from durable import runnames
@@ -33,7 +34,7 @@ class Hooks:
     on_rollback: tuple[Callable[..., Any], ...] = ()  # these two are called with the transaction
     on_commit: tuple[Callable[..., Any], ...] = ()
 
-    @property
+    @cached_property
     def any(self) -> bool:
         """Whether there is one that is told of states."""
         return bool(self.on_running or self.on_completion or self.on_failure or self.on_cancellation or self.on_crashed)

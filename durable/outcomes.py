@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from durable.codec import decode, decode_exception, dump, encode, encode_exception
 from durable.errors import CorruptPayload, DurableError, FlowRunCancelled, NotSerializable, RunFailed
-from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
+from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, CachedResult, Outcome, TaskRecord
 from durable.options import Serializer
 from durable.states import CANCELLED, CRASHED, FAILED, TIMED_OUT, StateKind
 
@@ -47,8 +47,8 @@ def of_exception(error: BaseException) -> Outcome:
     return Outcome(FORMAT_EXCEPTION, encode_exception(error))
 
 
-def restore(outcome: Outcome, who: str) -> Any:
-    """The value an outcome was made of; for an exception, the exception (not raised).
+def restore(outcome: Outcome | TaskRecord | CachedResult, who: str) -> Any:
+    """The value an outcome was made of, or one that was read along; for an exception, the exception (not raised).
 
     Raises:
         CodecError: the payload is damaged, or a class in it is not in this process; a note of `who` is in the message.

@@ -143,6 +143,13 @@ class Scope:
         """The record of the call with this identity, if this scope has a history."""
         return self.journal.find_task_run(key) if self.has_history else None
 
+    def foreseen(self, key: bytes) -> TaskRecord | None:  # noqa: ARG002 - only a flow run reads ahead
+        """The record of the call with this identity, where it was read ahead; it stays there until `met`."""
+        return None
+
+    def met(self, key: bytes) -> None:
+        """A call with this identity was made, and its foreseen record used."""
+
 
 class FlowRun(Scope):
     """One flow run being executed by this process.
@@ -259,12 +266,25 @@ class FlowRun(Scope):
         """
         if not self.has_history:
             return None
+        found = self.foreseen(key)
+        if found is None:
+            return self.journal.find_task_run(key)
+        self.met(key)
+        return found
+
+    def foreseen(self, key: bytes) -> TaskRecord | None:
+        """As in `Scope`; reads more ahead if there is more, and room."""
         with self._window_lock:
-            found = self._window.pop(key, None)
+            found = self._window.get(key)
             if found is None and self._last < self._limit and len(self._window) < _WINDOW_LIMIT:
                 self._read_ahead()
-                found = self._window.pop(key, None)
-        return found or self.journal.find_task_run(key)
+                found = self._window.get(key)
+        return found
+
+    def met(self, key: bytes) -> None:
+        """As in `Scope`."""
+        with self._window_lock:
+            self._window.pop(key, None)
 
     def unasked(self) -> list[TaskRecord]:
         """Records read ahead that no call has met yet, in the order they were made; the first hundred."""

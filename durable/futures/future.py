@@ -298,7 +298,7 @@ class Future(Upstream, Generic[R]):
             raise UnfinishedRun(who, "its outcome is no longer in the journal")
         data: Any = UnfinishedRun(who, record.message or "")
         if record.result_id is not None:
-            data = restore(self._where.outcome(record.result_id), who)
+            data = restore(self._where.outcome_of(record), who)
         return State(kind, record.message or "", as_datetime(record.at), self._key.hex(), data)
 
 

@@ -18,11 +18,11 @@ class Lookups(Writer):
     def find_task_run(self, key: bytes) -> TaskRecord | None:
         """The task run with this identity."""
         found = self.rows(sql.FIND_TASK_RUN, (key,))
-        return _task_record(found[0]) if found else None
+        return TaskRecord._make(found[0]) if found else None
 
     def next_task_runs(self, flow_run_id: int, after: int, limit: int) -> list[TaskRecord]:
         """The next `limit` task runs of a flow run after row `after`, in the order they began."""
-        return [_task_record(row) for row in self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit))]
+        return [*map(TaskRecord._make, self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit)))]
 
     def newest_task_run(self, flow_run_id: int) -> int:
         """The newest task run row of a flow run; 0 if it has none."""
@@ -96,6 +96,23 @@ class Lookups(Writer):
         trusted = self._trusted(f"result {result_id}", format_, checksum, payload)
         return trusted if cache_key is None else trusted._replace(cache_key=cache_key, task_run=owner)
 
+    def outcome_of(self, record: TaskRecord) -> Outcome:
+        """The bytes of a task run's result, which it has; errors as in `outcome`."""
+        if record.payload is None:
+            assert record.result_id is not None  # noqa: S101 - it has a result
+            return self.outcome(record.result_id)
+        self.check(record)
+        return Outcome(record.format, record.payload, record.cache_key, None, record.owner)
+
+    def check(self, record: TaskRecord | CachedResult) -> None:
+        """Refuse the result that was read along, if it is damaged.
+
+        Raises:
+            CorruptPayload: it does not match its checksum.
+        """
+        if checksum_of(record.payload) != record.checksum:
+            raise self._damaged(f"result {record.result_id}")
+
     def yields(self, run: int, start: int, limit: int) -> list[Yielded]:
         """The values a generator's task run has on record, from number `start` on, at most `limit`.
 
@@ -117,8 +134,11 @@ class Lookups(Writer):
 
     def _trusted(self, what: str, format_: int, checksum: int, payload: bytes) -> Outcome:
         if checksum_of(payload) != checksum:
-            raise CorruptPayload(f"{self.path}: {what} does not match its checksum: the file is damaged")
+            raise self._damaged(what)
         return Outcome(format_, payload)
+
+    def _damaged(self, what: str) -> CorruptPayload:
+        return CorruptPayload(f"{self.path}: {what} does not match its checksum: the file is damaged")
 
     def other_sources(self, task_key: bytes, row: int) -> list[tuple[int, bytes]]:
         """The other recorded sources of a task, newest first: row and digest."""
@@ -177,14 +197,12 @@ class Lookups(Writer):
         """Whether any task run of a flow run was rolled back."""
         return bool(self.rows(sql.HAS_ROLLBACKS, (flow_run_id,))[0][0])
 
-    def restored(self, flow_run_id: int) -> tuple[int, int]:
-        """How many completed task runs a flow run has, and how many microseconds they took."""
-        count, took = self.rows(sql.COUNT_RESTORED, (flow_run_id,))[0]
+    def restored(self, flow_run_id: int, limit: int) -> tuple[int, int]:
+        """How many completed task runs a flow run has, and how many microseconds they took, among `limit` of its
+        task runs.
+        """
+        count, took = self.rows(sql.COUNT_RESTORED, (flow_run_id, limit))[0]
         return count, took
-
-
-def _task_record(row: Any) -> TaskRecord:
-    return TaskRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
 
 
 def _as_flow_record(row: Any) -> FlowRecord:

@@ -76,7 +76,7 @@ FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload, task_run_id F
 
 # The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.
 FIND_CACHED: Final = """
-SELECT o.id, o.expires_at, t.inputs, t.id
+SELECT o.id, o.expires_at, t.inputs, t.id, o.format, o.checksum, o.payload
 FROM result AS o
 JOIN task_run AS t ON t.id = o.task_run_id
 JOIN task_run_state AS s
@@ -94,13 +94,16 @@ ORDER BY t.id DESC LIMIT 20"""
 FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
 TASK_ROWS: Final = "SELECT id FROM task WHERE key = ?"
 
-# Where task runs stand now: one by its identity, or the next of a flow run in the order they began.
+# Where task runs stand now: one by its identity, or the next of a flow run in the order they began. A result comes
+# along unless it is long, for records are read ahead; length() does not read it.
 _TASK_RECORD: Final = """
 SELECT t.id, t.key, t.task_id, coalesce(s.seq, 0), coalesce(s.state, t.state), coalesce(s.at, t.at),
-       s.result_id, s.message
+       s.result_id, s.message, o.format, o.checksum, CASE WHEN length(o.payload) <= 4096 THEN o.payload END,
+       o.cache_key, o.task_run_id
 FROM task_run AS t
 LEFT JOIN task_run_state AS s
     ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+LEFT JOIN result AS o ON o.id = s.result_id
 """
 FIND_TASK_RUN: Final = _TASK_RECORD + "WHERE t.key = ?"
 NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
@@ -190,13 +193,13 @@ SELECT max(at) FROM (
     UNION ALL SELECT max(t.at, coalesce((SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id), 0))
     FROM (SELECT id, at FROM task_run WHERE flow_run_id = :a ORDER BY id DESC LIMIT 100) AS t)"""
 
-# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took. What was
-# rolled back, or executed again since, does not count.
+# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took, among so
+# many task runs at most. What was rolled back, or executed again since, does not count.
 COUNT_RESTORED: Final = """
 WITH RECURSIVE family(id) AS (
     VALUES (?) UNION ALL SELECT r.id FROM flow_run AS r JOIN family ON r.parent_flow_run_id = family.id)
 SELECT count(*), coalesce(sum(max(0, s.at - t.at)), 0)
-FROM family JOIN task_run AS t ON t.flow_run_id = family.id
+FROM (SELECT t.id, t.at FROM family JOIN task_run AS t ON t.flow_run_id = family.id LIMIT ?) AS t
 JOIN task_run_state AS s ON s.task_run_id = t.id AND s.state IN (7, 8)
 WHERE NOT EXISTS (SELECT 1 FROM task_run_state AS n WHERE n.task_run_id = s.task_run_id AND n.seq = s.seq + 1)"""
 
