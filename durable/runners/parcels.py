@@ -40,7 +40,8 @@ class Reference(NamedTuple):
             ConfigurationError: it is not there.
         """
         try:
-            value: Any = sys.modules.get(self.module) or importlib.import_module(self.module)
+            # Not from sys.modules: another thread of the worker may be in the middle of importing it.
+            value: Any = importlib.import_module(self.module)
             for part in (*self.qualname.split("."), *self.steps):
                 value = getattr(value, part)
         except (ImportError, AttributeError) as error:
