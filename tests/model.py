@@ -239,14 +239,18 @@ class Model(Journal):
         """A flow run's body begins: what was recorded of it before has not been asked for yet."""
         there = [r for r in self.runs.values() if r.flow == run.name and r.name[0] == "task"] if frame.resumed else []
         self.unasked[run.name] = {r.name: r for r in there}
+        self.recorded[run.name] = there
 
     def changed(self, frame: Frame, task: Task, x: int, y: int) -> Any:
         if not frame.resumed:
             return None
-        unasked = self.unasked.get(frame.flow, {}).values()
-        told = nearest(task.counted(x, y), [run for run in unasked if run.name[2] == task.name])
-        # Of calls at once, which have asked by now is anybody's guess.
-        return told if self.at_once is None or told is None else AnyOf([*told, None])
+        # Of calls at once, which have been asked for by now is anybody's guess.
+        others = self.unasked[frame.flow].values() if self.at_once is None else self.recorded[frame.flow]
+        those = [run for run in others if run.name[2] == task.name]
+        if self.at_once is None:
+            return nearest(task.counted(x, y), those)
+        told = nearest(task.counted(x, y), those, among=0)
+        return told if told is None else AnyOf([*told, None])
 
     # A body.
 

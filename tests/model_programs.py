@@ -316,7 +316,7 @@ def tasks(draw: Any, index: int) -> Task:
     if index == GENERATOR:
         made.yields = draw(st.integers(0, 3))
         return made
-    made.policy = draw(st.sampled_from(("DEFAULT", "DEFAULT", "DEFAULT", *POLICIES)))
+    made.policy = draw(st.sampled_from(("DEFAULT", "DEFAULT", "DEFAULT + TASK_SOURCE", *POLICIES)))
     if made.policy == "DEFAULT":
         made.persist = draw(st.sampled_from((True, True, False)))
     if made.memo:

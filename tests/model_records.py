@@ -105,6 +105,7 @@ class Journal:
         self.groups: list[tuple[int, int]] = []  # the points passed while calls ran at once
         self.doubtful: dict[Name, Before] = {}  # what ran at once when it was killed, as it was before
         self.unasked: dict[Name, dict[Name, Run]] = {}  # of each flow run: what is on record and not asked for yet
+        self.recorded: dict[Name, list[Run]] = {}  # of each flow run: what was on record when its body began
 
     def settle(self, there: dict[Name, tuple[int, int]]) -> None:
         """It was killed while calls ran at once: how far each had come is nobody's promise, and is taken as it is.
@@ -158,7 +159,7 @@ def different(before: dict[str, Any], now: dict[str, Any]) -> str:
     return f"source changed: {', '.join(names) or 'itself'}"
 
 
-def nearest(given: tuple[int, ...], others: list[Run]) -> Any:
+def nearest(given: tuple[int, ...], others: list[Run], among: int = NEAREST) -> Any:
     """Which argument of the most similar recorded call was another one."""
     told = []
     for run in others:
@@ -166,7 +167,7 @@ def nearest(given: tuple[int, ...], others: list[Run]) -> Any:
         if len(before) == len(given) and before != given:
             pairs = [(n, b, g) for n, b, g in zip("xy", before, given, strict=False) if b != g]
             told.append(f"inputs changed: {', '.join(f'{n}: {b} -> {g}' for n, b, g in pairs)}")
-    if len(told) <= NEAREST:
+    if len(told) <= among:
         fewest = min((text.count("->") for text in told), default=0)
         told = [text for text in told if text.count("->") == fewest]
     return AnyOf(told) if told else None
