@@ -89,7 +89,7 @@ def _meddled(what: str, base: Path, effort: Effort, before: str) -> Row:  # noqa
         if not meddling.lost:  # what somebody threw away cannot be there
             oracle.look(job)
         elif not ended.code:
-            raise oracle.Violated("nobody noticed")
+            raise oracle.Violated("the run did not notice")
         again = job.run() if ended.code else ended
         if meddling.damaged:
             check_error(again, "the next run")
