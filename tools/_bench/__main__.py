@@ -20,7 +20,6 @@ from typing import Final
 from _bench import goals, peers
 from _bench.measure import Bench, median
 
-
 PER_TASK: Final = ("us", "gather", "replay")  # figures in microseconds a task, so that the floor is beside them
 
 
