@@ -30,7 +30,6 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -106,6 +105,7 @@ class Writer:
         self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
         self._committing = False  # its COMMIT was sent
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
+        self._alone = False  # the last turn had one entry
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
         self._closed = False
@@ -156,22 +156,23 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Nobody commits: whoever waits with an entry that is not done does it now, with all that is queued."""
-        # Made without letting another thread in, which may be appending. A tuple is not: making it may start the
-        # garbage collector (seen, 2026-11: a run was lost by "deque mutated during iteration").
+        # A list of the deque itself is made without letting another thread in, which may be appending. A tuple or an
+        # islice is not: once there is an iterator, making them may start the garbage collector, whose finalizers are
+        # Python (seen, 2026-11: runs lost by "deque mutated during iteration").
         for entry in list(self._queue):
             entry.open_gate()
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
         """Like `commit`, from a coroutine: something to await, done with the one commit of this loop turn.
 
-        What needs no sync and is the first of its turn is committed at once: mostly nobody is there to share with, and
-        a turn of the loop costs as much. The next one waits, so that no coroutine keeps the loop to itself.
+        Where the last turn had one entry, nobody is there to share with: what needs no sync and is the first of its
+        turn is then committed at once. The next one waits, so that no coroutine keeps the loop to itself.
         """
         turn = self._turns.get(loop)
         if turn is None:
             turn = self._turns[loop] = []
             loop.call_soon(self._commit_turn, loop)
-            if not entry.synced:
+            if self._alone and not entry.synced:
                 self.commit(entry)
                 return _DONE
         future = loop.create_future()
@@ -182,6 +183,7 @@ class Writer:
         turn = self._turns.pop(loop)
         if not turn:
             return
+        self._alone = len(turn) == 1
         self._queue.extend(entry for entry, _ in turn)
         with self._lock:
             while not turn[-1][0].done:
@@ -209,8 +211,7 @@ class Writer:
         self._settle()
         while queue and queue[0].done:
             queue.popleft()
-        # A list of an islice, for the reason in `_hand_over`.
-        batch = self._batch = list(islice(queue, _BATCH))
+        batch = self._batch = list(queue)[:_BATCH]  # not an islice, for the reason in `_hand_over`
         try:
             if self._inherited:
                 # A forked child that unwinds through its parent's flow has nothing to record in it.
