@@ -105,6 +105,7 @@ class Writer:
         self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
         self._committing = False  # its COMMIT was sent
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
+        self._alone = False  # the last turn had one entry
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
         self._closed = False
@@ -163,14 +164,14 @@ class Writer:
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
         """Like `commit`, from a coroutine: something to await, done with the one commit of this loop turn.
 
-        What needs no sync and is the first of its turn is committed at once: mostly nobody is there to share with, and
-        a turn of the loop costs as much. The next one waits, so that no coroutine keeps the loop to itself.
+        Where the last turn had one entry, nobody is there to share with: what needs no sync and is the first of its
+        turn is then committed at once. The next one waits, so that no coroutine keeps the loop to itself.
         """
         turn = self._turns.get(loop)
         if turn is None:
             turn = self._turns[loop] = []
             loop.call_soon(self._commit_turn, loop)
-            if not entry.synced:
+            if self._alone and not entry.synced:
                 self.commit(entry)
                 return _DONE
         future = loop.create_future()
@@ -181,6 +182,7 @@ class Writer:
         turn = self._turns.pop(loop)
         if not turn:
             return
+        self._alone = len(turn) == 1
         self._queue.extend(entry for entry, _ in turn)
         with self._lock:
             while not turn[-1][0].done:

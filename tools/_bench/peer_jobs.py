@@ -107,6 +107,7 @@ def prefect(folder: Path, tasks: int) -> dict[str, float | None]:
         "PREFECT_HOME": str(folder),
         "PREFECT_LOGGING_LEVEL": "CRITICAL",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     }
     from prefect import flow, task
     from prefect.cache_policies import INPUTS
