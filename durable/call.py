@@ -30,7 +30,7 @@ from durable import cancelling
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
 from durable.context import TaskRunContext
-from durable.definitions import TaskDefinition
+from durable.definitions import Counted, TaskDefinition
 from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
 from durable.forks import follow, rejoin, twin
@@ -102,12 +102,12 @@ class Call(Execution, Scope):
         kwargs: dict[str, Any],
         parent: Scope,
         journal: Journal,
+        identity: tuple[Counted, bytes, int],
         *,
         return_state: bool = False,
         wait_for: Sequence[Need] = (),
     ) -> None:
-        self._inputs, self._unhashable, self.needs = definition.identity_inputs(args, kwargs)
-        key, self._occurrence = parent.identify(definition.key, self._inputs)
+        (self._inputs, self._unhashable, self.needs), key, self._occurrence = identity
         Scope.__init__(self, key, parent.flow_run, journal)
         if parent.has_history:
             follow(self, parent, definition.key, self._inputs, self._occurrence)
@@ -277,7 +277,7 @@ class Call(Execution, Scope):
         """The call has ended; drop what only the body needed."""
         self.args, self.kwargs, self.needs = (), {}, None
         if self.flow_run is not None:
-            self.flow_run.root.counts.count(executed=self.attempt > 0, failed=self.error is not None)
+            self.flow_run.root.counts.count(self.attempt > 0, self.error is not None)
         if self._guard is not None:
             self._guard.release()
 

@@ -8,18 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from inspect import isawaitable
 from typing import Any
 
 _log = logging.getLogger("durable")
-
-
-def ask(condition: Callable[..., Any], *args: Any) -> bool | Awaitable[bool]:
-    """What a condition answers; one that raises answers False."""
-    answer = fire(condition, *args)
-    return answer if isawaitable(answer) else bool(answer)
 
 
 def fire(callback: Callable[..., Any], *args: Any) -> Any:
@@ -42,7 +35,8 @@ async def _guarded(callback: Callable[..., Any], awaitable: Awaitable[Any]) -> A
 
 def settle(awaitable: Awaitable[Any]) -> Any:
     """Finish an async callback from synchronous code: on an event loop of its own, in a thread of its own."""
-    from asyncio import run  # `import durable` does without asyncio
+    from asyncio import run  # `import durable` does without these
+    from concurrent.futures import ThreadPoolExecutor
 
     async def wait() -> Any:
         return await awaitable

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import Any
 
 
 class Clock:
@@ -28,6 +29,29 @@ class Clock:
         from asyncio import sleep  # a loop is running, so this is a look-up; `import durable` does without
 
         await sleep(seconds)
+
+    def rest(self, seconds: float, woken: Any, is_over: Callable[[], bool], look: float) -> None:
+        """Wait until `is_over` says so, for `seconds` at most: it is asked when `woken` (a threading.Event) is set, and
+        every `look` seconds.
+        """
+        until = time.monotonic() + seconds
+        while not is_over() and (left := until - time.monotonic()) > 0:
+            woken.wait(min(left, look))
+            woken.clear()
+
+    async def rest_async(self, seconds: float, woken: Any, is_over: Callable[[], bool], look: float) -> None:
+        """As `rest`, without blocking the event loop; `woken` is an asyncio.Event."""
+        from asyncio import get_running_loop  # as above
+
+        until = time.monotonic() + seconds
+        while not is_over() and (left := until - time.monotonic()) > 0:
+            # No wait_for: before Python 3.12 it may swallow a cancellation that arrives as the time is up.
+            timer = get_running_loop().call_later(min(left, look), woken.set)
+            try:
+                await woken.wait()
+            finally:
+                timer.cancel()
+            woken.clear()
 
 
 _clock = Clock()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from durable.errors import MissingContextError
-from durable.runs import current
+from durable.runs import around
 from durable.tagging import tags
 from durable.views import FlowRun, TaskRun
 
@@ -32,7 +32,7 @@ class FlowRunContext:
     @classmethod
     def get(cls) -> FlowRunContext | None:
         """The flow run around the call, or None where there is none."""
-        scope = current.get()
+        scope = around()
         run = scope.flow_run if scope is not None else None
         if run is None:
             return None
@@ -61,7 +61,7 @@ class TaskRunContext:
     @staticmethod
     def get() -> TaskRunContext | None:
         """The task run whose body makes the call, or None where there is none."""
-        scope = current.get()
+        scope = around()
         if scope is None or scope is scope.flow_run:
             return None
         context: TaskRunContext = scope.context()

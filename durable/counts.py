@@ -20,7 +20,7 @@ class Counts:
         self._ended, self._failed, self._recorded = count(), count(), count()
         self.runners: WeakSet[Any] = WeakSet()
 
-    def count(self, *, executed: bool, failed: bool) -> None:
+    def count(self, executed: bool, failed: bool) -> None:  # noqa: FBT001 - hot path
         """A task run has ended. No lock is needed: a counter is moved in C, so two threads that count both do."""
         next(self._ended)
         if failed:

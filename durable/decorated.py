@@ -121,6 +121,22 @@ class Decorated(Generic[P, R, D]):
         """Its description, by default the function's docstring."""
         return self.definition.description
 
+    @property
+    def version(self) -> str | None:
+        """Its version, if it was given one."""
+        return self.definition.version
+
+    @property
+    def retries(self) -> int:
+        """How often it is tried again after a failure."""
+        return int(self.definition.options.retries.count)
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        """How long an attempt may take, in seconds; None: any time."""
+        seconds: float | None = self.definition.options.timeout
+        return seconds
+
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """As a method: the same, bound to `instance` (which may be falsy). Only what is a method undecorated is one."""
         if instance is None or self.definition.bound or not hasattr(self.fn, "__get__"):

@@ -134,6 +134,7 @@ class TaskDefinition(_Definition):
 
     __slots__ = (
         "_identity",
+        "_replays_at_once",
         "_row",
         "_row_journal",
         "_source",
@@ -162,6 +163,7 @@ class TaskDefinition(_Definition):
         self.policy = policy
         self.looks_up = policy.is_memo or bool(policy.extras)
         self.is_serializable = policy.is_serializable
+        self._replays_at_once = policy.reuses and not (self.looks_up or self.is_async or self.is_generator)
         self.key = task_key(name, self.function, tags)
         unknown = policy.excluded - set(self.binder.names)
         if unknown:
@@ -196,6 +198,11 @@ class TaskDefinition(_Definition):
         if any(new is not values[place] for new, place in zip(others, left_out, strict=True)):
             return counted._replace(needs=(*(counted.needs or ()), *needs))
         return counted
+
+    @property
+    def replays_at_once(self) -> bool:
+        """Whether a call that completed gives its value and nothing else is asked: see `durable.recall.at_once`."""
+        return self._replays_at_once and not self.has_transaction_hooks
 
     @property
     def source(self) -> Source:

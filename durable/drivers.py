@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Protocol
 from durable.callbacks import settle
 from durable.clock import clock
 from durable.journal import Entry, Journal
+from durable.rests import rest, rest_async
 from durable.states import State
 from durable.upstream import Upstream
 
@@ -99,7 +100,7 @@ def drive(call: Driven) -> Any:
                 if call.propagates:
                     raise
                 if not call.done and call.delay:
-                    clock().sleep(call.delay)
+                    rest(call)
             else:
                 if (entry := call.returned(value)) is not None:
                     commit(entry)
@@ -149,7 +150,7 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                     if call.propagates:
                         raise
                     if not call.done and call.delay:
-                        clock().sleep(call.delay)
+                        rest(call)
                     continue
                 if entry is not None:
                     commit(entry)
@@ -266,7 +267,7 @@ async def drive_async(call: Driven) -> Any:
                 if call.propagates:
                     raise
                 if not call.done and call.delay:
-                    await clock().sleep_async(call.delay)
+                    await rest_async(call)
             else:
                 if (entry := call.returned(value)) is not None:
                     await commit_soon(entry, loop)
@@ -318,7 +319,7 @@ async def drive_async_generator(call: DrivenGenerator) -> AsyncIterator[Any]:
                     if call.propagates:
                         raise
                     if not call.done and call.delay:
-                        await clock().sleep_async(call.delay)
+                        await rest_async(call)
                     continue
                 if entry is not None:
                     await commit_soon(entry, loop)

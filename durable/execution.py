@@ -15,7 +15,6 @@ from inspect import isawaitable
 from logging import ERROR, WARNING
 from typing import Any, ClassVar, Final
 
-from durable.callbacks import ask, fire
 from durable.clock import as_datetime, clock
 from durable.crashes import chances, is_crash, must_be_seen
 from durable.errors import JournalError
@@ -27,6 +26,7 @@ from durable.runnames import rendered
 from durable.runs import Scope, current
 from durable.states import AWAITING_RETRY, CANCELLED, COMPLETED, CRASHED, RETRYING, RUNNING, State, StateKind, StateType
 from durable.tagging import current_tags
+from durable.telling import ask, seeing, tell
 from durable.timeouts import Limit
 from durable.transactions.block import Transaction, any_hooks, enclosing
 from durable.transactions.undo import active
@@ -154,6 +154,10 @@ class Execution:
         """The run, as users are told of it."""
         raise NotImplementedError
 
+    def scope(self) -> Any:
+        """The scope of its body's calls, once it is settled."""
+        return self
+
     def as_run(self) -> Run | None:
         """Where it is recorded; None of a run that is not its caller's."""
         raise NotImplementedError
@@ -259,9 +263,8 @@ class Execution:
         if policy.condition is None:
             return True
         kind, at = self._failed_kind(meant), as_datetime(clock().now())
-        return ask(
-            policy.condition, self.definition.owner, self.view(), State(kind, self._message_of(meant), at, None, meant)
-        )
+        state: State[Any] = State(kind, self._message_of(meant), at, None, meant)
+        return ask(self.scope(), policy.condition, self.definition.owner, self.view(), state)
 
     def _meaning(self, error: BaseException) -> BaseException:
         """What an exception stands for: the one that ended a body whose time was up is a timeout."""
@@ -332,7 +335,7 @@ class Execution:
         Before that, what the state means for a transaction.
         """
         if self.unit is not None:
-            yield from self._settle(self.unit)
+            yield from seeing(self.scope(), self._settle(self.unit))
         if self.kind is not None and self._told != (self.kind, self._seq) and (self.done or self.attempt):
             self._told = self.kind, self._seq
             yield from self._tell(self.kind, self.state())
@@ -376,7 +379,7 @@ class Execution:
 
     def _tell(self, kind: StateKind, state: State[Any]) -> Iterator[Any]:
         for hook in self.definition.options.hooks.for_state(kind):
-            told = fire(hook, self.definition.owner, self.view(), state)
+            told = tell(self.scope(), hook, self.definition.owner, self.view(), state)
             if isawaitable(told):
                 yield told
 

@@ -18,7 +18,6 @@ from durable.errors import (
     FlowRunTimeoutError,
     NotSerializable,
     ParameterTypeError,
-    TerminationSignal,
     UnfinishedRun,
 )
 from durable.execution import SLOTS
@@ -150,8 +149,9 @@ class FlowCall(Settling):
         """What it waited for has ended: it is identified by the values, or not called."""
         failed = not_ready(self.needs or ())
         if failed:
-            self.error = UnfinishedRun(f"flow {self.definition.name!r}", why_not_ready(failed))
-            self.kind, self.done = NOT_READY, True
+            self.message = why_not_ready(failed)
+            self.error = UnfinishedRun(f"flow {self.definition.name!r}", self.message)
+            self.kind, self.done, self.at = NOT_READY, True, clock().now()
             return False
         self.args = tuple(map(resolved, self.args))
         self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
@@ -252,6 +252,10 @@ class FlowCall(Settling):
         """The flow run's id (16 bytes), once it is settled."""
         return self._key
 
+    def scope(self) -> FlowRun | None:
+        """The scope of its body's calls, once the run is settled."""
+        return self.run
+
     def as_run(self) -> Run | None:
         """Where it is recorded; None of another call's run, whose result an idempotency key gave."""
         return Run(True, self._row, None) if self._row else None
@@ -283,12 +287,11 @@ class FlowCall(Settling):
     # How it goes on.
 
     def _meaning(self, error: BaseException) -> BaseException:
-        """As in `Execution`; a cancellation by SIGTERM is a termination, and one that came later is what counts."""
+        """As in `Execution`; a signal's cancellation is that signal, and what came later is what counts."""
         if self._interrupted_by is not None:
             return self._interrupted_by
-        if self._interrupts.reason == "termination" and type(error).__name__ == "CancelledError":
-            return TerminationSignal()
-        return super()._meaning(cancelling.meant_by(error, self.run))
+        meant = self._interrupts.meant_by(error)
+        return meant if meant is not error else super()._meaning(cancelling.meant_by(error, self.run))
 
     def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
         return interruption(error, self._interrupts.reason)

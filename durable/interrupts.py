@@ -1,8 +1,9 @@
 """Ctrl-C and SIGTERM while a flow runs: remembered, so that the journal can say why the run stopped.
 
-Python already turns Ctrl-C into KeyboardInterrupt (asyncio into a cancellation). SIGTERM is turned into
-`TerminationSignal`, or a cancellation in an async flow, so that ``finally`` blocks run and the run is recorded; only if
-the program has no SIGTERM handler of its own, and only on the main thread, where Python runs handlers.
+Python already turns Ctrl-C into KeyboardInterrupt, and asyncio into a cancellation, but for Python 3.10 and loops that
+`asyncio.run` does not run: there the flow is cancelled by this module, or all it had submitted would be. SIGTERM is
+turned into `TerminationSignal`, or a cancellation in an async flow, so that ``finally`` blocks run and the run is
+recorded; only if the program has no SIGTERM handler of its own, and only on the main thread, where Python runs them.
 """
 
 from __future__ import annotations
@@ -26,13 +27,14 @@ class Interrupts:
         gives_up: what still runs is not waited for.
     """
 
-    __slots__ = ("_before", "_cancel", "_pid", "gives_up", "reason")
+    __slots__ = ("_asked", "_before", "_cancel", "_pid", "gives_up", "reason")
 
     def __init__(self) -> None:
         self.reason: Reason | None = None
         self.gives_up = False
         self._before: dict[int, Any] = {}
         self._cancel: Any = None
+        self._asked = False  # the flow was cancelled by this
         self._pid = os.getpid()
 
     def watch(self, cancel: Any = None) -> None:
@@ -59,8 +61,12 @@ class Interrupts:
         self._before.clear()
 
     def _interrupted(self, number: int, frame: Any) -> None:
-        self.reason = "interrupt"
-        self._before[number](number, frame)
+        first, self.reason = self.reason is None, "interrupt"
+        if first and self._cancel is not None and self._before[number] is signal.default_int_handler:
+            self._asked = True
+            self._cancel()
+        else:
+            self._before[number](number, frame)
 
     def _terminated(self, number: int, frame: Any) -> None:
         if os.getpid() != self._pid:
@@ -73,7 +79,14 @@ class Interrupts:
         self.gives_up = True
         if self._cancel is None:
             raise TerminationSignal
+        self._asked = True
         self._cancel()
+
+    def meant_by(self, error: BaseException) -> BaseException:
+        """What `error` stands for: the signal, if it is the cancellation that one was turned into."""
+        if not self._asked or type(error).__name__ != "CancelledError":
+            return error
+        return TerminationSignal() if self.reason == "termination" else KeyboardInterrupt()
 
 
 def giving_up() -> bool:

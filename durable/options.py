@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from typing import Any, Final, Literal
 
 from durable import runnames
@@ -33,7 +34,7 @@ class Hooks:
     on_rollback: tuple[Callable[..., Any], ...] = ()  # these two are called with the transaction
     on_commit: tuple[Callable[..., Any], ...] = ()
 
-    @property
+    @cached_property
     def any(self) -> bool:
         """Whether there is one that is told of states."""
         return bool(self.on_running or self.on_completion or self.on_failure or self.on_cancellation or self.on_crashed)
@@ -115,7 +116,7 @@ def task_options(
         hooks=hooks,
         persist_result=_flag(where, "persist_result", persist_result, default=True),
         on_interrupt=_choice(where, "on_interrupt", on_interrupt, ("retry", "fail")),
-        result_serializer=_choice(where, "result_serializer", result_serializer, ("durable", "pickle")),
+        result_serializer=_serializer(where, result_serializer),
         cache_result_in_memory=_flag(where, "cache_result_in_memory", cache_result_in_memory, default=True),
         timeout=_seconds(where, "timeout_seconds", timeout_seconds),
         cache_expiration=_seconds(where, "cache_expiration", cache_expiration),
@@ -255,6 +256,16 @@ def _flag(where: str, option: str, value: Any, *, default: bool) -> bool:
     if type(value) is not bool:
         raise ConfigurationError(f"{where}: {option}={value!r}: expected True or False")
     return value
+
+
+def _serializer(where: str, value: Any) -> Any:
+    if isinstance(value, str) and (value == "json" or value.startswith("compressed/")):
+        raise ConfigurationError(
+            f"{where}: result_serializer={value!r} is Prefect's and not durable's: leave it out. What JSON can say is "
+            'recorded exactly as it is, and `durable result --json` shows it as JSON. "pickle" is for types that '
+            "durable refuses"
+        )
+    return _choice(where, "result_serializer", value, ("durable", "pickle"))
 
 
 def _choice(where: str, option: str, value: Any, choices: tuple[str, ...]) -> Any:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from types import TracebackType
 from typing import Any, Final
 
 from durable.codec import decode, decode_exception, dump, encode, encode_exception
 from durable.errors import CorruptPayload, DurableError, FlowRunCancelled, NotSerializable, RunFailed
-from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, Outcome
+from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, CachedResult, Outcome, TaskRecord
 from durable.options import Serializer
 from durable.states import CANCELLED, CRASHED, FAILED, TIMED_OUT, StateKind
 
@@ -48,8 +47,8 @@ def of_exception(error: BaseException) -> Outcome:
     return Outcome(FORMAT_EXCEPTION, encode_exception(error))
 
 
-def restore(outcome: Outcome, who: str) -> Any:
-    """The value an outcome was made of; for an exception, the exception (not raised).
+def restore(outcome: Outcome | TaskRecord | CachedResult, who: str) -> Any:
+    """The value an outcome was made of, or one that was read along; for an exception, the exception (not raised).
 
     Raises:
         CodecError: the payload is damaged, or a class in it is not in this process; a note of `who` is in the message.
@@ -57,6 +56,8 @@ def restore(outcome: Outcome, who: str) -> Any:
     if outcome.format == FORMAT_EXCEPTION:
         return decode_exception(outcome.payload)
     if outcome.format == FORMAT_PICKLE:
+        import pickle  # `import durable` does without
+
         try:
             return pickle.loads(outcome.payload)  # noqa: S301 - the task asked for it, with result_serializer="pickle"
         except Exception as error:

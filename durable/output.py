@@ -10,16 +10,16 @@ from typing import Any
 
 from durable.errors import MissingContextError
 from durable.logs import flow_log, task_log
-from durable.runs import current
+from durable.runs import around, current
 
 
 def get_run_logger() -> logging.Logger:
-    """The logger of the run whose body calls this; its records name the flow run and the task run.
+    """The logger of the run whose body or hook calls this; its records name the flow run and the task run.
 
     Raises:
         MissingContextError: there is no run around the call.
     """
-    scope = current.get()
+    scope = around()
     if scope is None:
         raise MissingContextError(
             "get_run_logger() was called outside of any flow or task: use logging.getLogger there"

@@ -22,6 +22,7 @@ import threading
 import time
 from collections import deque
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from durable.codec.inert import safe
 from durable.logs import at, flow_log
@@ -49,7 +50,9 @@ class Shown:
         self.due = now + appears
         self._before = run.counts.seen()  # by an earlier attempt
         self._samples: deque[tuple[float, int, int]] = deque([(now, 0, 0)])
-        self._submitted = {id(runner): runner.tally.done for runner in run.counts.runners}
+        self._submitted: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        for runner in run.counts.runners:
+            self._submitted[runner] = runner.tally.done
         self._settled = 0
 
     def told(self, now: float) -> str:
@@ -72,8 +75,8 @@ class Shown:
         for runner in list(self.run.counts.runners):
             tally = runner.tally
             done, total = tally.done, tally.total()
-            self._settled += done - self._submitted.get(id(runner), 0)
-            self._submitted[id(runner)] = done
+            self._settled += done - self._submitted.get(runner, 0)
+            self._submitted[runner] = done
             left = None if left is None or total is None else left + max(0, total - done)
         return left or 0
 
@@ -146,7 +149,7 @@ class Terminal:
     def _watch(self) -> None:
         for stream in {id(each): each for each in (sys.stdout, sys.stderr)}.values():
             # One that somebody has put in the place of Python's own may not be an object of this kind.
-            if hasattr(stream, "__dict__") and "write" not in vars(stream) and stream.isatty():
+            if hasattr(stream, "__dict__") and "write" not in vars(stream) and _is_tty(stream):
                 vars(stream)["write"] = self._watching(stream.write)
                 self._watched.append(stream)
 
@@ -183,7 +186,8 @@ class Progress:
             return
         with self._lock:
             if not self._runs:
-                self._terminal = Terminal(sys.stderr) if _is_terminal(sys.stderr) else None
+                drawable = _is_tty(sys.stderr) and os.environ.get("TERM") != "dumb"
+                self._terminal = Terminal(sys.stderr) if drawable else None
             self._runs.append(Shown(run, time.monotonic(), APPEARS if self._terminal is not None else LOGGED))
             self._begin_thread()
         self._wake.set()
@@ -258,8 +262,11 @@ class Progress:
         self._lock.release()
 
 
-def _is_terminal(stream: Any) -> bool:
-    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+def _is_tty(stream: Any) -> bool:
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):  # there is none, or it is closed
+        return False
 
 
 def _is_worker() -> bool:

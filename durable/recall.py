@@ -14,7 +14,7 @@ The rules are contract 3, 5, 6 and 7 of the design; each has its place here and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from durable import reasons
 from durable.clock import as_datetime, clock
@@ -28,8 +28,9 @@ from durable.logs import task_log
 from durable.outcomes import restore
 from durable.runs import Scope
 from durable.settings import interrupted_may_run, setting
-from durable.states import AWAITING_RETRY, CACHED, CANCELLED, NOT_READY, PENDING, ROLLED_BACK, StateType
+from durable.states import AWAITING_RETRY, CACHED, CANCELLED, COMPLETED, NOT_READY, PENDING, ROLLED_BACK, StateType
 
+TO_DECIDE: Final = object()  # no value can be; `at_once` gives it
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
 
@@ -104,6 +105,29 @@ def recall(asked: Asked, cache_key: bytes | None) -> Known:
     return Known(reason=_changed(asked) if scope.has_history else None)
 
 
+def at_once(definition: TaskDefinition, scope: Scope, key: bytes) -> Any:
+    """The value of a call, if a record that was read ahead leaves nothing to decide; else TO_DECIDE, for `recall`.
+
+    It completed when it was first executed, from the present source, and nothing befell it since: rule 1 gives its
+    value whatever else is asked. A resume is mostly made of these, and needs no more of them.
+    """
+    record = scope.foreseen(key)
+    if record is None or record.code != COMPLETED.code or record.seq != 1 or record.payload is None:
+        return TO_DECIDE
+    journal = scope.journal
+    if record.task_id != definition.row(journal):
+        return TO_DECIDE
+    try:
+        journal.check(record)
+        value = restore(record, definition.where)
+    except CodecError:
+        return TO_DECIDE  # where the call is named that it belongs to
+    scope.met(key)
+    if scope.flow_run is not None:
+        scope.flow_run.root.counts.count(executed=False, failed=False)
+    return value
+
+
 def recorded_source(journal: Journal, record: TaskRecord) -> int:
     """The task row (a version of the source) that a run was last executed with."""
     executed_again = journal.executed_source(record.id) if record.seq > 1 else None
@@ -125,15 +149,15 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
         elif record.result_id is None:
             reason = reasons.CLOSED if definition.is_generator and record.message else reasons.NOT_KEPT
         else:
-            outcome = journal.outcome(record.result_id)
-            if not definition.policy.extras or outcome.cache_key == cache_key:
+            outcome = journal.outcome_of(record)
+            reason = _disagrees(asked, record, outcome, cache_key)
+            if reason is None:
                 origin = outcome.task_run or _original_row(asked, record)
                 return Known(record, True, _value(asked, record, outcome), origin=origin)
-            reason = _disagrees(asked, record)
     elif kind.type is StateType.FAILED:
         assert record.result_id is not None  # noqa: S101 - invariant I4 of the journal
         if record.result_id > scope.mark:
-            return Known(record, True, error=restore(journal.outcome(record.result_id), definition.where))
+            return Known(record, True, error=restore(journal.outcome_of(record), definition.where))
         reason = reasons.previous_failed(record.message)
     elif kind is CANCELLED:
         reason = reasons.CANCELLED
@@ -148,13 +172,23 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     return Known(record, retries=retries, mark=max(scope.mark, newest), reason=reason)
 
 
-def _disagrees(asked: Asked, record: TaskRecord) -> str:
-    """What a checkpoint with more to agree on does not agree on."""
-    definition, journal = asked.definition, asked.scope.journal
-    source = recorded_source(journal, record)
-    if definition.policy.needs_source and source != definition.row(journal):
-        return reasons.source_changed(definition, journal, source)
-    return f"{', '.join(sorted(definition.policy.extras))} changed".replace("_", " ")
+def _disagrees(asked: Asked, record: TaskRecord, outcome: Outcome, cache_key: bytes | None) -> str | None:
+    """What a policy with more to agree on does not agree on; None: nothing.
+
+    Another key alone is no answer: the policy itself may have been edited since, and then the facts are compared.
+    """
+    definition, journal, run = asked.definition, asked.scope.journal, asked.scope.flow_run
+    extras = definition.policy.extras
+    if not extras or outcome.cache_key == cache_key:
+        return None
+    if definition.policy.needs_source:
+        source = journal.computed_source(outcome.task_run or record.id, record.result_id or 0)
+        if source != definition.row(journal):
+            return reasons.source_changed(definition, journal, source)
+    # Only by an idempotency key can a run be called with other parameters than it began with.
+    if "flow_parameters" in extras and run is not None and journal.has_idempotency_key(run.id):
+        return reasons.PARAMETERS_CHANGED
+    return None
 
 
 def _changed(asked: Asked) -> str | None:
@@ -187,8 +221,8 @@ def _reused(asked: Asked, original: bytes, cache_key: bytes | None) -> Known | N
     policy, record = asked.definition.policy, reusable_task(asked.scope, original)
     if record is None or record.result_id is None or not policy.reuses:
         return None
-    outcome = asked.scope.journal.outcome(record.result_id)
-    if policy.extras and outcome.cache_key != cache_key:
+    outcome = asked.scope.journal.outcome_of(record)
+    if _disagrees(asked, record, outcome, cache_key) is not None:
         return None
     row = outcome.task_run or record.id
     if asked.definition.is_generator and row == record.id and record.state is CACHED:
@@ -222,7 +256,8 @@ def _memo(asked: Asked, cache_key: bytes | None) -> Known:
     if found.expires_at is not None and found.expires_at <= clock().now():
         return Known(reason=reasons.expired(found.expires_at))
     try:
-        value = restore(journal.outcome(found.result_id), definition.where)
+        journal.check(found)
+        value = restore(found, definition.where)
     except CodecError as error:
         task_log.warning("%s: the cached result cannot be used (%s); the task runs", definition.where, error)
         return Known(reason=reasons.undecodable(error))

@@ -143,6 +143,13 @@ class Scope:
         """The record of the call with this identity, if this scope has a history."""
         return self.journal.find_task_run(key) if self.has_history else None
 
+    def foreseen(self, key: bytes) -> TaskRecord | None:  # noqa: ARG002 - only a flow run reads ahead
+        """The record of the call with this identity, where it was read ahead; it stays there until `met`."""
+        return None
+
+    def met(self, key: bytes) -> None:
+        """A call with this identity was made, and its foreseen record used."""
+
 
 class FlowRun(Scope):
     """One flow run being executed by this process.
@@ -259,12 +266,25 @@ class FlowRun(Scope):
         """
         if not self.has_history:
             return None
+        found = self.foreseen(key)
+        if found is None:
+            return self.journal.find_task_run(key)
+        self.met(key)
+        return found
+
+    def foreseen(self, key: bytes) -> TaskRecord | None:
+        """As in `Scope`; reads more ahead if there is more, and room."""
         with self._window_lock:
-            found = self._window.pop(key, None)
+            found = self._window.get(key)
             if found is None and self._last < self._limit and len(self._window) < _WINDOW_LIMIT:
                 self._read_ahead()
-                found = self._window.pop(key, None)
-        return found or self.journal.find_task_run(key)
+                found = self._window.get(key)
+        return found
+
+    def met(self, key: bytes) -> None:
+        """As in `Scope`."""
+        with self._window_lock:
+            self._window.pop(key, None)
 
     def unasked(self) -> list[TaskRecord]:
         """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
@@ -275,6 +295,22 @@ class FlowRun(Scope):
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
         self._window.update((record.key, record) for record in records if record.id <= self._limit)
+
+
+class Aside(Scope):
+    """Where a run's hook is called: it sees `run`, and what it calls is not among the calls of its body.
+
+    Args:
+        run: the run.
+        flow_run: what is called is recorded as part of it; None: of no flow run.
+    """
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Scope, flow_run: FlowRun | None = None) -> None:
+        super().__init__(os.urandom(16), flow_run, run.journal)
+        self.run = run
+        self.log_prints = run.log_prints
 
 
 def standalone(journal: Journal) -> Scope:
@@ -320,6 +356,13 @@ def is_being_started() -> bool:
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)
 
+
+def around() -> Scope | None:
+    """The flow run or task run whose body executes here, or whose hook; None outside of any."""
+    scope = current.get()
+    return scope.run if isinstance(scope, Aside) else scope
+
+
 # Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
 yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
 
@@ -331,7 +374,7 @@ def fed_by(live: dict[bytes, Any], arguments: dict[str, Any]) -> tuple[tuple[byt
 
 
 def _place(scope: Scope | None) -> dict[str, str | None]:
-    scope = scope or current.get()
+    scope = scope or around()
     run = scope.flow_run if scope is not None else None
     task_run = scope if scope is not None and scope.is_task_run else None
     return {

@@ -23,6 +23,7 @@ from durable.runs import FlowRun, Scope, tell_flow_start
 from durable.settings import setting
 from durable.states import AWAITING_RETRY, CACHED, CRASHED, PENDING, RETRYING, RUNNING, StateKind, StateType
 
+_COUNTED: Final = 100_000  # task runs of which it is told how much they save: more would keep the body waiting
 _IN_FLIGHT: Final = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 
 
@@ -165,16 +166,19 @@ class Settling(Execution):
         self._row = record.id
         self._retries = self.journal.failed_flow_attempts(record.id)
         self._seq, self.kind, self._key = record.seq, record.state, record.key
-        count, took = self.journal.restored(record.id)
+        count, took = self.journal.restored(record.id, _COUNTED)
+        over = "over " if count == _COUNTED else ""
         if record.forked_from is not None and record.state is PENDING:
             root_log.info("beginning %s, a fork of run %s", run.name, record.forked_from.hex()[:7])
         elif self._identity is None:
             root_log.info(
-                "resuming %s %s, begun %s: %s restored, %s saved",
+                "resuming %s %s, begun %s: %s%s restored, %s%s saved",
                 run.flow_name,
                 run.key.hex()[:7],
                 moment(record.begun, clock().now()),
+                over,
                 counted(count, "task"),
+                over,
                 duration(took),
             )
         if record.state in _IN_FLIGHT:

@@ -118,9 +118,23 @@ def _assigns(code: CodeType | None, name: str) -> bool:
 def _shape(node: Any) -> Any:
     """Syntax as plain data, the same on every Python: `ast.dump` and `ast.unparse` each change from one to the next."""
     if isinstance(node, ast.AST):
+        if isinstance(node, ast.JoinedStr):
+            node = ast.JoinedStr(_joined(node.values))
         fields = ((name, getattr(node, name, None)) for name in node._fields if name not in _SPELLING)
         return type(node).__name__, *((name, _shape(value)) for name, value in fields if value not in (None, []))
     return [_shape(part) for part in node] if isinstance(node, list) else repr(node)
+
+
+def _joined(values: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, with its text between two values whole: Python 3.12 cuts it up, and adds empty text."""
+    joined: list[ast.expr] = []
+    for value in values:
+        before = joined[-1] if joined else None
+        if isinstance(value, ast.Constant) and isinstance(before, ast.Constant):
+            joined[-1] = ast.Constant(str(before.value) + str(value.value))
+        elif not isinstance(value, ast.Constant) or value.value != "":
+            joined.append(value)
+    return joined
 
 
 def _unwrapped(obj: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar,
 from durable.call import Call
 from durable.context import TaskRunContext
 from durable.decorated import decorate
-from durable.definitions import TaskDefinition
+from durable.definitions import Counted, TaskDefinition
 from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
 from durable.errors import ConfigurationError, MissingContextError
 from durable.futures import FutureList
@@ -19,6 +19,7 @@ from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
 from durable.policies import DEFAULT, CachePolicy, key_function
+from durable.recall import TO_DECIDE, at_once
 from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
 from durable.runners import mapped
@@ -27,6 +28,7 @@ from durable.settings import durability, journal_path, setting
 from durable.states import State
 from durable.submitting import Submitting
 from durable.transactions.block import remember_hooks
+from durable.transactions.undo import active
 from durable.upstream import Need, wait_for_option
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
@@ -134,6 +136,11 @@ class Task(Submitting[P, R]):
         return self._add_hook("on_commit", hook)
 
     @property
+    def task_key(self) -> str:
+        """A hash (32 hex digits) of its name, its function's qualified name and its tags: by it its runs are found."""
+        return self.definition.key.hex()
+
+    @property
     def tags(self) -> frozenset[str]:
         """The task's tags."""
         return self.definition.tags
@@ -168,7 +175,9 @@ class Task(Submitting[P, R]):
             JournalError: the journal cannot be written.
             Exception: whatever the function raised.
         """
-        return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
+        return_state, wait_for = False, None
+        if kwargs:
+            return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         scope = current.get()
         if scope is None:
             show_by_default()
@@ -177,25 +186,55 @@ class Task(Submitting[P, R]):
             return scope.plainly(self.definition, self._bound + args, kwargs)
         definition = self.definition
         needs = wait_for_option(definition.where, wait_for) if wait_for is not None else ()
-        call = self._call(scope, args, kwargs, needs, return_state=return_state)
+        if self._bound:
+            args = self._bound + args
+        identity = self._identity(scope, args, kwargs)
+        if scope.has_history and not return_state and wait_for is None and definition.replays_at_once:
+            counted, key, _ = identity
+            if counted.needs is None and active.get() is None:
+                value = at_once(definition, scope, key)
+                if value is not TO_DECIDE:
+                    return value
+        call = self._call(scope, args, kwargs, identity, needs, return_state=return_state)
         if isinstance(call, GeneratorCall):
             if return_state:
                 raise ConfigurationError(f"{definition.where}: a generator task gives what it yields, no state")
             return drive_async_generator(call) if definition.is_async else drive_generator(call)
         return drive_async(call) if definition.is_async else drive(call)
 
-    def _call(self, scope: Scope, args: Any, kwargs: Any, needs: Sequence[Need], *, return_state: bool) -> Call:
+    def _identity(self, scope: Scope, args: Any, kwargs: Any) -> tuple[Counted, bytes, int]:
+        """What identifies a call made now in `scope`: what its arguments count by, its id, and its occurrence."""
         definition = self.definition
+        counted = definition.identity_inputs(args, kwargs)
+        key, occurrence = scope.identify(definition.key, counted.inputs)
+        return counted, key, occurrence
+
+    def _call(
+        self,
+        scope: Scope,
+        args: Any,
+        kwargs: Any,
+        identity: tuple[Counted, bytes, int],
+        needs: Sequence[Need],
+        *,
+        return_state: bool,
+    ) -> Call:
+        kind = GeneratorCall if self.definition.is_generator else Call
+        return kind(
+            self.definition, args, kwargs, scope, scope.journal, identity, return_state=return_state, wait_for=needs
+        )
+
+    def _submitted(self, scope: Scope, args: Any, kwargs: Any, needs: Sequence[Need]) -> Call:
+        """A call for the task runner."""
         if self._bound:
             args = self._bound + args
-        kind = GeneratorCall if definition.is_generator else Call
-        return kind(definition, args, kwargs, scope, scope.journal, return_state=return_state, wait_for=needs)
+        return self._call(scope, args, kwargs, self._identity(scope, args, kwargs), needs, return_state=True)
 
     def _submit(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("submit")
         needs = wait_for_option(self.definition.where, wait_for)
-        future = run.running().submit(self._call(scope, args, kwargs, needs, return_state=True))
+        future = run.running().submit(self._submitted(scope, args, kwargs, needs))
         if not return_state:
             return future
         future.wait()
@@ -219,7 +258,7 @@ class Task(Submitting[P, R]):
         futures: FutureList[Any] = FutureList()
         with run.running().mapping(items.length) as submit:
             for one_args, one_kwargs in items.calls:
-                futures.append(submit(self._call(scope, one_args, one_kwargs, needs, return_state=True)))
+                futures.append(submit(self._submitted(scope, one_args, one_kwargs, needs)))
         if not return_state:
             return futures
         futures.wait()

@@ -14,7 +14,6 @@ Waits are real: a limit is on what the machine does, not on the injected clock.
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import signal
 import threading
@@ -186,5 +185,7 @@ _alarms: Final = _Alarms()
 
 def _set_exception(thread: int, exception: type[BaseException] | None) -> None:
     """Raise `exception` in another thread when it next runs Python code; None calls it off."""
+    import ctypes  # `import durable` does without
+
     raised = ctypes.py_object(exception) if exception is not None else None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)

@@ -146,7 +146,9 @@ def why_not_ready(failed: list[Need]) -> str:
     clauses = []
     for need in failed[:_NAMED]:
         state = need.state()
-        name = repr(need.source.name) if isinstance(need.source, Upstream) else (state.run_id or "made by hand")[:7]
+        name = state.run_id[:7] if state.run_id else "made by hand"
+        if isinstance(need.source, Upstream):
+            name = repr(need.source.name)
         how = str(state)
         if state.kind is NOT_READY:
             _, found, first = state.message.partition(_FIRST)

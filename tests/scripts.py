@@ -176,6 +176,12 @@ class FakeClock(Clock):
     async def sleep_async(self, seconds: float) -> None:
         self.sleep(seconds)
 
+    def rest(self, seconds: float, *_: Any) -> None:
+        self.sleep(seconds)
+
+    async def rest_async(self, seconds: float, *_: Any) -> None:
+        self.sleep(seconds)
+
 
 def finish(process: "subprocess.Popen[str]") -> Ended:
     """Wait for a script; kill it if it hangs."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from durable import get_run_logger, runtime, task
 from durable.cache_policies import INPUTS
+from durable.concurrency import concurrency
 
 
 def note(folder, *words):
@@ -123,3 +124,13 @@ def dies():
 def pays(folder):
     note(folder, "pays")
     os._exit(1)
+
+
+@task
+def alone(folder):
+    """Whether nobody else is in the block, and the limit is kept beside the run's own journal."""
+    with concurrency("one at a time", limit=1):
+        Path(folder, "here").touch(exist_ok=False)
+        time.sleep(0.01)
+        Path(folder, "here").unlink()
+        return Path(folder, "own.db-limits").is_dir()

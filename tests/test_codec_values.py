@@ -55,7 +55,7 @@ from test_codec_support import (
     values,
 )
 
-from durable.codec import Inert, decode, decode_inert, encode, register, summary
+from durable.codec import Inert, canonical, decode, decode_inert, encode, register, summary
 from durable.errors import CorruptPayload, UnresolvedClass
 
 NAN = float("nan")
@@ -199,6 +199,14 @@ def test_encoding_leaves_the_value_alone(value):
     before = copy.deepcopy(value)
     encode(value)
     assert same(value, before)
+
+
+def test_a_number_too_long_for_python_to_write_out_may_be_a_key():
+    long = 2**20_000
+    for value in ({long: 1}, [{long: {1: (2,)}}]):
+        assert decode(encode(value)) == value
+        assert canonical(value, "x") == canonical(decode(encode(value)), "x")
+        assert summary(encode(value)).isprintable()
 
 
 def nested(levels, wrap, value=1):

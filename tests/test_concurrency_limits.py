@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import string
 import threading
@@ -837,6 +838,20 @@ def test_limits_are_defined_in_the_projects_file(script):
         """
     )
     assert [line[:20] for line in script.ok().splitlines()] == ["no slot of 'github a", "no slot of 'slow' wi"]
+
+
+def test_the_example_of_the_page_runs_with_the_limits_of_the_page(script):
+    page = (Path(__file__).resolve().parent.parent / "docs" / "concurrency.md").read_text(encoding="utf-8")
+    settings, program = re.search(r"```toml\n(.*?)```\n\n```python\n(.*?)```", page, re.DOTALL).groups()
+    (script.folder / "pyproject.toml").write_text(settings)
+    (script.folder / "job.py").write_text(program)
+    assert sorted(script.ok().splitlines()) == [
+        "3",
+        "the issues of click",
+        "the issues of durable",
+        "the issues of sqlite-utils",
+    ]
+    assert [path.suffix for path in script.folder.glob("runs.db-limits/*")] == [".rate"]
 
 
 def test_the_environment_takes_json(monkeypatch, journal):

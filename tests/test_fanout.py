@@ -187,15 +187,18 @@ def test_threads_and_loops_end_with_the_flow():
 
 
 def test_who_submits_much_waits_until_there_is_room():
-    gate, ahead = threading.Event(), []
+    gate, ahead, begun = threading.Event(), [], threading.Semaphore(0)
 
     @task
     def stand(x):
+        begun.release()
         gate.wait(30)
 
     def items():
         for number in range(BACKLOG * 2):
             ahead.append(number)
+            if number == 2:  # or the backlog is full before they have left it
+                assert begun.acquire(timeout=30) and begun.acquire(timeout=30)
             if number == BACKLOG + 2:  # two that execute, and the backlog: the next submit waits
                 threading.Timer(0, gate.set).start()
             if number > BACKLOG + 3:

@@ -510,3 +510,22 @@ def test_version_and_help(capsys):
 )  # fmt: skip
 def test_which_sqlite_has_the_wal_reset_bug(version, bug):
     assert has_wal_reset_bug(tuple(map(int, version.split(".")))) is bug
+
+
+def test_the_versions_of_a_flow_and_a_task_are_shown(journal, capsys):
+    @durable.task(version="1.2")
+    def load():
+        return 1
+
+    @durable.flow(version="2026-11")
+    def nightly():
+        return load()
+
+    nightly()
+    durable.close_journals()
+    code, out, _ = in_process(capsys, journal, "-")
+    assert code == 0 and "  version      2026-11\n" in out
+    shown = json.loads(in_process(capsys, journal, "-", "--json")[1])
+    assert shown["run"]["version"] == "2026-11"
+    code, out, _ = in_process(capsys, journal, "-", "load")
+    assert code == 0 and re.search(r"\n  version +1\.2\n", out)

@@ -66,7 +66,9 @@ LAYERS = {
     "output": (3, 2),
     "progress": (3, 2),
     "transactions": (3, 2),
+    "telling": (3, 3),
     # a call
+    "rests": (4, 0),
     "execution": (4, 0),
     "call": (4, 1),
     "settling": (4, 1),

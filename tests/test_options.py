@@ -122,6 +122,16 @@ def test_a_flow_option_that_can_be_meant_is_accepted(option, value):
 # What does not exist
 
 
+@pytest.mark.parametrize("value", ["json", "compressed/json", "compressed/pickle"])
+def test_a_serializer_of_prefects_is_refused_with_what_to_do(value):
+    with pytest.raises(
+        ConfigurationError, match=r"step \(.*test_options.py:\d+\): .*leave it out.*durable result --json"
+    ):
+
+        @task(result_serializer=value)
+        def step(): ...
+
+
 @pytest.mark.parametrize("decorate", [task, flow])
 def test_an_option_that_does_not_exist_is_refused_with_those_that_do(decorate):
     for refuse in (

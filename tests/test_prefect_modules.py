@@ -19,6 +19,8 @@ IMPORTS = """
 durable: Flow State Task allow_failure flow get_run_logger runtime tags task unmapped
 durable.annotations: allow_failure opaque quote unmapped
 durable.cache_policies: DEFAULT FLOW_PARAMETERS INPUTS NONE NO_CACHE RUN_ID TASK_SOURCE CachePolicy
+durable.concurrency.asyncio: concurrency rate_limit
+durable.concurrency.sync: concurrency rate_limit
 durable.context: FlowRunContext TaskRunContext get_run_context tags
 durable.flows: Flow flow
 durable.futures: as_completed wait
@@ -184,3 +186,30 @@ def test_policies_come_from_their_module(journal):
     step(1)
     step(1)
     assert ran == [1]
+
+
+def test_a_task_and_a_flow_tell_what_they_were_made_with():
+    @task(name="Load", version="2", retries=3, timeout_seconds=1.5, tags={"a"})
+    def load(day):
+        """Loads a day."""
+
+    @flow(version="7", retries=1)
+    def nightly_etl():
+        """Every night."""
+
+    assert (load.name, load.description, load.version, load.retries, load.timeout_seconds, load.tags) == (
+        *("Load", "Loads a day.", "2", 3, 1.5),
+        {"a"},
+    )
+    assert (nightly_etl.name, nightly_etl.description, nightly_etl.version) == ("nightly-etl", "Every night.", "7")
+    assert (nightly_etl.retries, nightly_etl.timeout_seconds) == (1, None)
+
+
+def test_a_task_key_is_of_the_name_the_qualified_name_and_the_tags():
+    def load(): ...
+
+    key = task(load).task_key
+    assert len(bytes.fromhex(key)) == 16
+    assert task(retries=3)(load).task_key == task(version="2")(load).task_key == key
+    others = [task(name="Load")(load), task(tags={"a"})(load), task(lambda: 1)]
+    assert len({key, *(other.task_key for other in others)}) == 4

@@ -39,7 +39,7 @@ class Terminal:
         self.process = subprocess.Popen(
             [sys.executable, "-c", ON_A_TERMINAL, *(command or (sys.executable, "job.py"))],
             cwd=script.folder,
-            env=script.environment(**{"TERM": "xterm", **env}),
+            env=script.environment(**{"TERM": "xterm", "NO_COLOR": "1", **env}),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -247,6 +247,8 @@ QUIET = f"{AT_ONCE}\n@flow\ndef job():\n    time.sleep(0.1)\n    return 1\nif __
     [
         ("job()", {"DURABLE_PROGRESS": "0"}),
         ("job()", {"TERM": "dumb"}),
+        ("sys.stderr.close(); job(); print('Completed')", {"DURABLE_LOGGING_LEVEL": "ERROR"}),
+        ("sys.stderr = None; job(); print('Completed')", {}),
         ("from durable import configure; configure(progress=False); job()", {}),
         ("os.fork() or (job(), os._exit(0)); os.wait()", {}),
         ("import multiprocessing as m; p = m.get_context('spawn').Process(target=job); p.start(); p.join()", {}),
@@ -387,6 +389,22 @@ def test_without_a_known_number_there_is_no_time_left():
     assert shown.told(120.0) == "1 done (0 cached, 1 failed), 30/h"
     runner.tally.announce(None, -1)
     assert shown.told(120.0) == "1/5 done (0 cached, 1 failed), 30/h, 8m00s left"
+
+
+def test_a_runner_that_is_gone_leaves_no_trace_in_the_rate():
+    run = Run()
+    shown = Shown(run, 0.0, 1.0)
+    for number in range(20):  # subflows, one after the other
+        runner = Runner()
+        run.counts.runners.add(runner)
+        for _ in range(10):
+            runner.tally.submitted += 1
+            runner.tally.count(state(Completed), executed=True)
+            run.counts.count(executed=True, failed=False)
+        runner.tally.announce(10, 1)
+        told = shown.told(10.0 * (number + 1))
+        del runner
+    assert told == "200/210 done (0 cached, 0 failed), 1.0/s, 10.0 s left"
 
 
 def test_calls_that_are_not_submitted_are_counted_and_have_no_end_in_sight():

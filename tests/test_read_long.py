@@ -23,9 +23,12 @@ TASK = bytes(16)
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
+    return two_runs(tmp_path_factory.mktemp("long") / "runs.db")
+
+
+def two_runs(file):
     """Two flow runs of many calls, written with SQL. Of the second's, every tenth has other arguments, every seventh
     another result."""
-    file = tmp_path_factory.mktemp("long") / "runs.db"
     now = int(time.time() * 1e6)
     db = sqlite3.connect(file, isolation_level=None)
     db.execute("PRAGMA synchronous = OFF")

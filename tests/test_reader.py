@@ -195,6 +195,33 @@ def test_both_trees_tell_the_same(failed):
         assert [node.first.task for node in calls_of(reader, outer)] == ["inner", "inner"]
 
 
+def test_what_a_task_led_to_is_shown_with_it_and_nothing_else(tmp_path):
+    script = """
+from durable import flow, task
+@task
+def leaf(x): return x
+@task
+def node(x): return leaf(x)
+@flow
+def inside(x): return node(x)
+@task
+def top(x): return [node(x), inside(x), leaf(-x)]
+@flow
+def f():
+    for i in range(3): top(i)
+f()
+"""
+    run_script(tmp_path, script=script)
+    with JournalReader(tmp_path / "runs.db") as reader:
+        tops = [node.first for node in every(reader, reader.latest()) if node.depth == 0]
+        assert len(tops) == 3
+        for number, top in enumerate(tops):
+            nodes = list(calls_of(reader, top))
+            told = [(each.depth, each.first.task if isinstance(each.first, TaskRun) else "inside") for each in nodes]
+            assert told == [(0, "node"), (1, "leaf"), (0, "inside"), (1, "node"), (2, "leaf"), (0, "leaf")]
+            assert reader.arguments(nodes[-1].first) == {"x": -number}
+
+
 @pytest.mark.parametrize(("calls", "lines"), [(3, [1, 1, 1]), (4, [4]), (5, [5])])
 def test_four_equal_siblings_are_shown_together(tmp_path, calls, lines):
     script = f"""

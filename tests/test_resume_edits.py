@@ -289,3 +289,78 @@ def test_the_way_a_script_is_started_does_not_matter(tmp_path):
     assert ended.code == 0, ended.err
     assert ended.out.strip() == RESULT
     assert script.ran() == ["save"]
+
+
+POLICIES = """
+from durable.cache_policies import *
+
+@task(cache_policy=POLICY)
+def load(i):
+    ran("load", i)
+    return i * 10
+
+@flow(idempotency_key=os.environ.get("KEY"))
+def job(day):
+    rows = [load(i) for i in range(2)]
+    die("loaded")
+    return rows
+
+print(job(os.environ.get("DAY", "monday")))
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("DEFAULT", "DEFAULT + TASK_SOURCE"),
+        ("DEFAULT", "DEFAULT + FLOW_PARAMETERS"),
+        ("DEFAULT + TASK_SOURCE", "DEFAULT + TASK_SOURCE + FLOW_PARAMETERS"),
+        ("INPUTS", "INPUTS + TASK_SOURCE"),
+        ("INPUTS + RUN_ID", "INPUTS + FLOW_PARAMETERS"),
+        ("INPUTS", "DEFAULT + TASK_SOURCE"),
+    ],
+)
+def test_a_policy_that_asks_for_more_from_now_on_runs_again_only_what_does_not_agree(tmp_path, before, after):
+    script = Script(tmp_path)
+    script.write(POLICIES.replace("POLICY", before))
+    script.killed("loaded")
+    script.ran()
+    script.write(POLICIES.replace("POLICY", after))
+    script.killed("loaded")
+    assert script.ran() == []
+    if "TASK_SOURCE" in after:
+        script.write(POLICIES.replace("POLICY", after).replace("i * 10", "i * 20"))
+        script.killed("loaded")
+        assert script.ran() == ["load 0", "load 1"]
+        messages = script.query("SELECT message FROM states WHERE run_kind = 'task run' AND state = 'Running'")
+        assert {message for (message,) in messages if message} == {"source changed: job:load"}
+        script.write(POLICIES.replace("POLICY", after))
+        assert script.ok() == "[0, 10]"
+        assert script.ran() == ["load 0", "load 1"]
+    else:
+        assert script.ok() == "[0, 10]"
+        assert script.ran() == []
+
+
+def test_what_another_call_computed_from_other_source_is_not_taken_for_this_source(tmp_path):
+    """A memo's result counts by the source it was computed with, not by that of the call that found it."""
+    script = Script(tmp_path)
+    script.write(POLICIES.replace("POLICY", "INPUTS"))
+    script.ok(DAY="sunday")
+    script.ran()
+    script.write(POLICIES.replace("POLICY", "INPUTS").replace("i * 10", "i * 20"))
+    script.killed("loaded")
+    assert script.ran() == []
+    script.write(POLICIES.replace("POLICY", "INPUTS + TASK_SOURCE").replace("i * 10", "i * 20"))
+    assert script.ok() == "[0, 20]"
+    assert script.ran() == ["load 0", "load 1"]
+
+
+def test_an_idempotency_keys_run_with_other_parameters_does_not_agree_with_what_was_recorded_before(tmp_path):
+    script = Script(tmp_path)
+    script.write(POLICIES.replace("POLICY", "DEFAULT"))
+    script.killed("loaded", KEY="one")
+    script.ran()
+    script.write(POLICIES.replace("POLICY", "DEFAULT + FLOW_PARAMETERS"))
+    script.ok(KEY="one", DAY="tuesday")
+    assert script.ran() == ["load 0", "load 1"]

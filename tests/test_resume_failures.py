@@ -206,6 +206,47 @@ print(RUN(job()))
 """
 
 
+@pytest.mark.parametrize("options", ["cache_policy=NONE", "persist_result=False", "cache_policy=DEFAULT + TASK_SOURCE"])
+def test_a_completed_task_that_is_executed_again_has_all_its_retries(script, options):
+    """Those that its result once took are spent for that result, also if the new execution is cut off in between."""
+    text = """
+    from durable.cache_policies import DEFAULT, NONE, TASK_SOURCE
+
+    tries = []
+
+    @task(OPTIONS, retries=2)
+    def flaky():
+        VERSION
+        tries.append(1)
+        ran(len(tries))
+        if asked("third") and len(tries) == 2:
+            die("third")
+        if len(tries) < (2 if asked("second") else 3):
+            raise ValueError(len(tries))
+        return 1
+
+    @flow
+    def job():
+        flaky()
+        die("first")
+        die("second")
+
+    job()
+    """.replace("OPTIONS", options)
+    script.write(text.replace("VERSION", "1"))
+    script.killed("first")
+    assert script.ran() == ["1", "2", "3"]
+    script.write(text.replace("VERSION", "2"))
+    script.killed("third")
+    assert script.ran() == ["1", "2"]
+    script.killed("second")
+    assert script.ran() == ["1", "2"]  # one retry was spent before it was killed, and this is the other
+    assert script.tasks("flaky") == [
+        ["Running", "Retrying", "Retrying", "Completed", "Running", "Retrying", "Crashed", "Running", "Retrying"]
+        + ["Completed"]
+    ]
+
+
 @pytest.mark.parametrize("colour", COLOURS)
 def test_an_unserializable_result_says_where_and_is_not_retried(script, colour):
     text = in_colour(UNSERIALIZABLE, colour)
@@ -315,7 +356,7 @@ def test_a_retry_with_a_delay_that_was_killed_while_it_waited_runs_again_at_once
         from durable import clock
 
         class Killer(clock.Clock):
-            def sleep(self, seconds):
+            def rest(self, seconds, *_):
                 ran("sleep", seconds)
                 die("sleep")
 

@@ -235,6 +235,14 @@ def test_a_generator_task_is_refused_at_submit(runner, journal):
         assert histories(journal, "count") == []
 
 
+def test_a_named_limit_holds_in_workers_beside_the_runs_own_journal(runner, journal, tmp_path):
+    @flow(name="job", task_runner=runner, journal=tmp_path / "own.db")
+    def job():
+        return shipped.alone.map([str(tmp_path)] * 6).result()
+
+    assert job() == [True] * 6
+
+
 def test_a_workers_name_is_recorded(runner, journal):
     def job():
         return shipped.double.submit(1).result()

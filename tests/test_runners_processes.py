@@ -431,7 +431,9 @@ def test_500_in_flight_are_continued_where_they_stood_and_no_worker_is_left(scri
     all_end({line.split()[1] for line in lines if line.startswith("pid")})
     done = {line for line in lines if line.startswith("work")}
     assert done == {f"work {i}" for i in range(8)}
-    assert sorted(script.tasks("work")) == sorted([["Running", "Completed"]] * 8 + [["Running"]] * 2)
+    # A first Ctrl-C calls off what has not begun; the second may come before all of that is recorded.
+    begun = [states for states in script.tasks("work") if states != ["Pending", "Cancelled"]]
+    assert sorted(begun) == sorted([["Running", "Completed"]] * 8 + [["Running"]] * 2)
     assert script.ok(AGAIN="1") == str(sum(range(500)))
     again = [line for line in script.ran() if line.startswith("work")]
     assert sorted(again) == sorted(f"work {i}" for i in range(8, 500))

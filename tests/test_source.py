@@ -1,5 +1,6 @@
 """The fingerprint of a function: what changes its meaning changes it and is named, what does not leaves it alone."""
 
+import ast
 import functools
 import importlib
 import json
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from durable import source
-from durable.source import fingerprint
+from durable.source import fingerprint, syntax_digest
 
 _folders = count()
 
@@ -381,3 +382,29 @@ def test_fingerprints_are_the_recorded_ones_on_every_python(load):
     assert fingerprint(load(ORIGINAL).f).digest.hex() == "d313550fa153a863c20a2ff08c297662"
     # By its qualified name, so that a wheel's tests and a checkout's agree.
     assert fingerprint(of_many_kinds).parts["test_source:of_many_kinds"] == "1d1a1a12a1ed96a25141645d40dfe48c"
+
+
+def test_an_f_string_is_the_recorded_one_on_every_python():
+    """Python 3.12 has a parser of its own for them, which cuts their text up elsewhere and leaves empty pieces."""
+    texts = [
+        "f'{x!r:>{10}}'",
+        "f'{x:{a}{b}}' '' f''",
+        "f'{x = !r:^{w}.{p}}'",
+        "f'a{{b}}c{x}d' 'e' f'{y}'",
+        "f''",
+        "f'{x:}{x:%H:%M}{x:{{}}}'",
+        r"f'\N{DIGIT ONE}{x}\n\x00' rf'\d{x}\d{{2}}'",
+        "f'''a\n{x}\n  {y:>\n}'''",
+        "f'{x=:{w}}{(lambda: 1)()}{ {1: 2}[1] }'",
+    ]
+    assert [syntax_digest(ast.parse(text))[:8] for text in texts] == [
+        "e28b12fe",
+        "67ae7a8b",
+        "70fce4b8",
+        "cdbb8a8e",
+        "b158052c",
+        "5ae2da43",
+        "3cdff07e",
+        "4896695e",
+        "fdd77d8e",
+    ]

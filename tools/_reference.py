@@ -29,6 +29,7 @@ MODULES: dict[str, tuple[str, ...] | None] = {
     "durable.states": None,
     "durable.futures": None,
     "durable.task_runners": None,
+    "durable.concurrency": None,
     "durable.annotations": None,
     "durable.cache_policies": None,
     "durable.transactions": None,
@@ -142,8 +143,14 @@ def page(module: str) -> str:
 
 def methods(found: Found) -> list[tuple[str, list[ast.stmt]]]:
     """The public methods of a class, its bases' included, those of the class itself first; not those durable calls."""
+    by_name, hidden = all_methods(found)
+    return [(name, parts) for name, parts in by_name.items() if name not in hidden]
+
+
+def all_methods(found: Found) -> tuple[dict[str, list[ast.stmt]], set[str]]:
+    """The methods of a class and its bases by name, and which of them are not for users."""
     by_name: dict[str, list[ast.stmt]] = {}
-    hidden = set()
+    hidden: set[str] = set()
     for node in found.nodes:
         if not isinstance(node, ast.ClassDef):
             continue
@@ -158,9 +165,11 @@ def methods(found: Found) -> list[tuple[str, list[ast.stmt]]]:
         for base in node.bases:
             plain = base.value if isinstance(base, ast.Subscript) else base
             if isinstance(plain, ast.Name) and defined(found.module, plain.id):
-                for name, parts in methods(find(found.module, plain.id)):
+                inherited, not_shown = all_methods(find(found.module, plain.id))
+                for name, parts in inherited.items():
                     by_name.setdefault(name, parts)
-    return [(name, parts) for name, parts in by_name.items() if name not in hidden]
+                hidden |= not_shown
+    return by_name, hidden
 
 
 def shown(name: str) -> bool:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
 
 from durable.codec.inert import safe
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 _RUNS: Final = 50
 _TASKS: Final = 200
@@ -31,6 +33,8 @@ def runs_complete(context: click.Context, parameter: click.Parameter, incomplete
 def _complete(
     context: click.Context, parameter: click.Parameter, incomplete: str, *, tasks: bool
 ) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem  # a command that is run does without
+
     from durable.cli.choosing import split
 
     before = tuple(context.params.get(parameter.name or "") or ())
@@ -70,4 +74,6 @@ def completed(commands: click.Command, variable: str, instruction: str) -> int:
     """Answer a shell that asks for completions in `variable`, or for the script that makes it ask. Returns the exit
     code.
     """
+    from click.shell_completion import shell_complete
+
     return shell_complete(commands, {}, "durable", variable, instruction)

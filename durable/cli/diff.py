@@ -20,13 +20,14 @@ from durable.reader.calls import by_digest_only, differences, preview
 from durable.reader.diffing import INPUTS, KINDS, ONLY_NEW, ONLY_OLD, RESULT, SOURCE, STATE, TIME, Change, Differ, Tally
 
 _VALUE: Final = 60
+_COMPARED: Final = 20_000  # calls of each run that are compared, unless all are asked for
 _HEADINGS: Final = ("TASK", "OLD", "NEW", "ALIKE", *(kind.upper() for kind in KINDS), "TOOK")
 
 
 @click.command(name="diff")
 @click.argument("words", metavar="[DB] OLD NEW", nargs=-1, shell_complete=runs_complete)
 @click.option("--limit", type=click.IntRange(0), default=50, show_default=True, help="How many differing calls.")
-@click.option("--all", "everything", is_flag=True, help="Every differing call.")
+@click.option("--all", "everything", is_flag=True, help="Every differing call, of all calls.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON document: schema/cli/diff.schema.json.")
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the runs differ in more than time.")
 @click.option("--color", "colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
@@ -39,7 +40,8 @@ def diff(
     the beginnings of flow runs' ids; "-" is the newest.
 
     Calls are matched by what they are: the same task, arguments and place. The rest is matched by position, the n-th of
-    a task with the n-th, and differs in its inputs. Nothing is unpickled and no code of yours is imported.
+    a task with the n-th, and differs in its inputs. Of long runs the first 20,000 calls are compared, unless --all or
+    --exit-code asks for all. Nothing is unpickled and no code of yours is imported.
 
     \b
     What two calls may differ in:
@@ -62,7 +64,7 @@ def diff(
     journal, (first, second) = needed(words, ("OLD", "NEW"), 2)
     with opened(journal, whole="diff") as reader:
         old, new = flow_run_of(reader, first), flow_run_of(reader, second)
-        differ = Differ(reader, old.row, new.row)
+        differ = Differ(reader, old.row, new.row, None if everything or exit_code else _COMPARED)
         tallies: dict[bytes, Tally] = {}
         kept: list[Change] = []
         total = 0
@@ -80,6 +82,9 @@ def diff(
             _text(Screen(colour), reader, differ, old, new, [*tallies.values()], changes)
         if not everything and total > limit:
             note(f"{counted(total - limit, 'differing call')} not shown: --limit N or --all")
+        if any(differ.left):
+            left = counted(max(differ.left), "call")
+            note(f"only the first {_COMPARED} calls of each run were compared, {left} not: --all compares all")
         differs = any(tally.kinds[kind] for tally in tallies.values() for kind in KINDS if kind != TIME)
     if exit_code and differs:
         raise Stopped(NOT_COMPLETED)
@@ -176,6 +181,7 @@ def _document(
         "old": document.flow_facts(old),
         "new": document.flow_facts(new),
         "parameters": None if parameters is None else [one._asdict() for one in parameters],
+        **({"not_compared": dict(zip(("old", "new"), differ.left, strict=True))} if any(differ.left) else {}),
         "tasks": [
             {
                 "task": tally.name,

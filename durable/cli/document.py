@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from durable.cli import facts, taskpage
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
+from durable.reader.history import flow_version
 
 SCHEMA: Final = 1
 _FIRST: Final = 100
@@ -34,7 +35,7 @@ def dashboard(reader: JournalReader, health: Health, limit: int | None) -> bool:
         "schema": SCHEMA,
         "journal": _journal(reader, health),
         "next": {"run": hint.run.id, "text": hint.text} if hint is not None else None,
-        "outside": _counts(reader.counts(None)) if health.outside else None,
+        "outside": _counts(facts.outside(reader, limit)) if health.outside else None,
     }
     written(head, "runs", (_row(row) for row in chain(first, rows)))
     return not first or first[0].run.completed
@@ -46,6 +47,7 @@ def flow_run(reader: JournalReader, health: Health, run: FlowRun, nodes: Iterabl
     parameters = reader.parameters(run)
     facts_of_run = {
         **flow_facts(run),
+        "version": flow_version(reader, run.row),
         "tasks": _counts(counts),
         "note": facts.why(reader, run, counts),
         "parameters": None if parameters is None else {key: plain(value) for key, value in parameters.items()},
@@ -211,9 +213,11 @@ def _entries(reader: JournalReader, nodes: Iterable[Node]) -> Iterator[dict[str,
         yield entry
 
 
-def _counts(counts: Counts) -> dict[str, int]:
+def _counts(counts: Counts) -> dict[str, int | bool]:
     found = counts._asdict()
     del found["newest_cut_off"]
+    if not counts.more:
+        del found["more"]
     return found
 
 
@@ -221,7 +225,7 @@ def _process(reader: JournalReader, row: int) -> dict[str, Any]:
     process = reader.process(row)
     try:
         command = json.loads(process.command)
-    except ValueError:
+    except (ValueError, RecursionError):
         command = process.command
     return {
         "pid": process.pid,

@@ -16,6 +16,8 @@ from durable.reader import Counts, FlowRun, JournalReader, TaskRun
 RESUME_WITHIN: Final = 12 * 3600 * 1_000_000  # the default of @flow(resume_within=...); the journal does not record it
 _ARGUMENT: Final = 40
 _PAGE: Final = 100
+_COUNTED: Final = 2_000_000  # task runs that a dashboard counts at most,
+_COUNTED_OF_ONE: Final = 10_000  # and of a run when it has counted so many
 
 
 class Row(NamedTuple):
@@ -33,13 +35,20 @@ class Hint(NamedTuple):
     text: str
 
 
+def outside(reader: JournalReader, limit: int | None) -> Counts:
+    """The task runs outside any flow, as a dashboard of `limit` runs counts them."""
+    return reader.counts(None, None if limit is None else _COUNTED)
+
+
 def rows(reader: JournalReader, limit: int | None) -> Iterator[Row]:
-    """The newest runs, newest first; None: all of them."""
+    """The newest runs, newest first; None: all of them, with all of their task runs counted."""
     before: int | None = None
+    rest = _COUNTED
     while limit is None or limit > 0:
         page = reader.flow_runs(_PAGE if limit is None else min(limit, _PAGE), before)
         for run in page:
-            counts = reader.counts(run)
+            counts = reader.counts(run, None if limit is None else max(rest, _COUNTED_OF_ONE))
+            rest -= counts.total
             yield Row(run, counts, why(reader, run, counts))
         if not page:
             return
@@ -71,7 +80,8 @@ def hint(reader: JournalReader, shown: list[Row]) -> Hint | None:
             continue
         again = _again(reader, run, counts)
         kept = counts.completed + counts.cached
-        restored = f"{counted(kept, 'task')} will be restored" if kept else "nothing is there to be restored"
+        least = "more than " if counts.more else ""
+        restored = f"{least}{counted(kept, 'task')} will be restored" if kept else "nothing is there to be restored"
         begin = "re-run your script"
         if clock().now() - run.ended > RESUME_WITHIN and run.idempotency_key is None:
             begin = f"that was more than 12 hours ago: re-run your script with DURABLE_RESUME={run.id[:7]}"
@@ -133,7 +143,7 @@ def command(recorded: str) -> str:
     """A process's command line, as a shell would take it."""
     try:
         words = json.loads(recorded)
-    except ValueError:
+    except (ValueError, RecursionError):
         return recorded
     import shlex
 

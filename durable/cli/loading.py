@@ -68,7 +68,7 @@ def _words(command: str) -> list[str]:
     """The program of a recorded command; for `durable run` its arguments, too."""
     try:
         words = json.loads(command)
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         return []

@@ -30,9 +30,10 @@ from durable.reader.planning import (
     RUN,
     Divergence,
     Facts,
+    Order,
     Plan,
+    Several,
     Step,
-    divergence,
 )
 from durable.sourcefile import CHANGED, GONE, SAME, UNKNOWN, Compared, Files
 
@@ -41,21 +42,23 @@ _COLOURS: Final = {REPLAY: "ok", RUN: "running", PERHAPS: "running", RAISE: "fai
 _TOTALS: Final = {RUN: "to run", PERHAPS: "may run", RAISE: "to raise", REPLAY: "to replay", INSIDE: "not asked for"}
 _REASON: Final = 200
 _GROUPS: Final = 1000
+_LOOKED_AT: Final = 50_000  # calls that are looked at one by one, unless all are asked for
 
 
 class _Group:
-    """Steps of one task that are the same."""
+    """Steps of one task that are the same; `last` is the row of the last call."""
 
     __slots__ = ("count", "first", "last", "took")
 
     def __init__(self, step: Step) -> None:
         self.count = self.took = 0
-        self.first = self.last = step
+        self.first = step
+        self.last = step.call.row
 
-    def add(self, step: Step) -> None:
-        self.count += 1
-        self.took += step.call.took
-        self.last = step
+    def add(self, several: Several) -> None:
+        self.count += several.number
+        self.took += several.took
+        self.last = several.last
 
 
 class _Changed(NamedTuple):
@@ -89,7 +92,8 @@ def plan(words: tuple[str, ...], *, everything: bool, as_json: bool, exit_code: 
       inside   not asked for: what called it is replayed
 
     The script's file is parsed, not run, and compared with what was recorded of each task's source. A completed task is
-    replayed though its source changed, unless its policy counts the source (DEFAULT + TASK_SOURCE).
+    replayed though its source changed, unless its policy counts the source (DEFAULT + TASK_SOURCE). Of long runs 50,000
+    calls are looked at one by one, beside those that simply completed, unless --all or --exit-code asks for all.
 
     \b
     What cannot be known without running it:
@@ -119,13 +123,12 @@ def plan(words: tuple[str, ...], *, everything: bool, as_json: bool, exit_code: 
         run = _run(reader, script, rest[0] if rest else None)
         files = _files(run, script)
         found = _Planned(reader, run, files)
-        groups, sources = found.folded()
-        shown: Iterable[tuple[int, Step, Step]] = (
-            ((1, step, step) for step in found.plan.every())
+        groups, sources, left = found.folded(None if everything or exit_code else _LOOKED_AT)
+        shown: Iterable[tuple[int, Step, int]] = (
+            ((1, step, step.call.row) for step in found.plan.every())
             if everything
             else [(group.count, group.first, group.last) for group in groups]
         )
-        left = divergence(reader, run)
         if as_json:
             _document(reader, found, groups, sources, left, shown)
         else:
@@ -155,7 +158,7 @@ def _files(run: FlowRun, script: Path | None) -> Files | None:
     try:
         words = json.loads(run.process.command)
         started = folder / str(words[0])
-    except (ValueError, LookupError, TypeError, KeyError):
+    except (ValueError, LookupError, TypeError, RecursionError):
         return None
     return Files(started, [folder]) if "\0" not in str(started) else None
 
@@ -171,23 +174,31 @@ class _Planned:
         self._compared: dict[int, list[Compared]] = {}
         self.plan = Plan(reader, run, Facts(self._memo, self._counts_source, self._changed, clock().now()))
 
-    def folded(self) -> tuple[list[_Group], list[_Changed]]:
-        """The steps, equal ones of one task together, what runs first; and the sources of what completed."""
+    def folded(self, most: int | None) -> tuple[list[_Group], list[_Changed], Divergence | None]:
+        """The steps, equal ones of one task together, what runs first; the sources of what completed; and where the
+        order was left.
+        """
         groups: dict[tuple[int, str, str], _Group] = {}
         versions: dict[int, tuple[int, bool]] = {}
-        for step in self.plan.every():
+        order = Order(self.reader, self.run)
+        for found in self.plan.together(order, most):
+            several = found if isinstance(found, Several) else Several(found, 1, found.call.row, found.call.took)
+            step = several.step
             key = (step.call.task, step.word, step.reason.partition(":")[0])
             if key not in groups and len(groups) >= _GROUPS:
                 key = (step.call.task, step.word, "")
-            groups.setdefault(key, _Group(step)).add(step)
+            if key not in groups:
+                groups[key] = _Group(step)
+            groups[key].add(several)
             if self.reader.state(step.call.state).type == "COMPLETED":
                 runs, counts = versions.get(step.call.source, (0, False))
                 counts = counts or (step.call.cache_key is not None and self._counts_source(step.call))
-                versions[step.call.source] = (runs + 1, counts)
+                versions[step.call.source] = (runs + several.number, counts)
         ordered = sorted(groups.values(), key=lambda group: (_WORDS.index(group.first.word), group.first.call.row))
-        return ordered, [
+        sources = [
             _Changed(self._source(row), runs, self._parts(row), counts) for row, (runs, counts) in versions.items()
         ]
+        return ordered, sources, order.divergence()
 
     def _source(self, row: int) -> Source:
         return self._sources.get(row) or self._sources.setdefault(row, source_of(self.reader, row))
@@ -237,7 +248,7 @@ def _text(
     groups: list[_Group],
     sources: list[_Changed],
     left: Divergence | None,
-    shown: Iterable[tuple[int, Step, Step]],
+    shown: Iterable[tuple[int, Step, int]],
 ) -> None:
     run = found.run
     screen.line(f"{screen.paint('title', title(run))}  {screen.paint(run.state, safe(run.state))}")
@@ -245,7 +256,7 @@ def _text(
     totals = _totals(groups)
     for count, first, last in shown:
         several = f"x{count}  " if count > 1 else ""
-        told = facts.call(reader, reader.task_run(first.call.row), reader.task_run(last.call.row))
+        told = facts.call(reader, reader.task_run(first.call.row), reader.task_run(last))
         word = screen.paint(_COLOURS[first.word], first.word.ljust(8))
         line = f"  {word}  {clipped(several + told, 60).ljust(48)}  {first.call.key.hex()[:7]}"
         screen.line(f"{line}  {clipped(first.reason, _REASON)}".rstrip())
@@ -261,6 +272,8 @@ def _text(
         screen.line(f"\nOrder: first divergence at {told} {left.call.key.hex()[:7]}: {safe(left.text)}")
     if any(count > 1 for count in (group.count for group in groups)):
         note("calls with the same prospects are shown together: --all shows each")
+    if found.plan.left:
+        note(f"{counted(found.plan.left, 'call')} not looked at: --all looks at each")
 
 
 def _totals(groups: list[_Group]) -> dict[str, int]:
@@ -301,7 +314,7 @@ def _document(
     groups: list[_Group],
     sources: list[_Changed],
     left: Divergence | None,
-    shown: Iterable[tuple[int, Step, Step]],
+    shown: Iterable[tuple[int, Step, int]],
 ) -> None:
     head = {
         "schema": document.SCHEMA,
@@ -323,6 +336,7 @@ def _document(
             }
             for one in sources
         ],
+        **({"not_looked_at": found.plan.left} if found.plan.left else {}),
         "divergence": None
         if left is None
         else {"task": document.task_facts(reader, reader.task_run(left.call.row)), "text": left.text},
@@ -330,7 +344,7 @@ def _document(
     document.written(head, "entries", map(partial(_entry, reader), shown))
 
 
-def _entry(reader: JournalReader, line: tuple[int, Step, Step]) -> dict[str, Any]:
+def _entry(reader: JournalReader, line: tuple[int, Step, int]) -> dict[str, Any]:
     count, first, last = line
     entry: dict[str, Any] = {
         "step": first.word,
@@ -339,5 +353,5 @@ def _entry(reader: JournalReader, line: tuple[int, Step, Step]) -> dict[str, Any
         "first": document.task_facts(reader, reader.task_run(first.call.row)),
     }
     if count > 1:
-        entry["last"] = document.task_facts(reader, reader.task_run(last.call.row))
+        entry["last"] = document.task_facts(reader, reader.task_run(last))
     return entry

@@ -44,8 +44,9 @@ def flow_run(reader: JournalReader, word: str) -> FlowRun:
     """
     run = flow_run_of(reader, word)
     if run.parent_row is not None:
-        top = run
-        while top.parent_row is not None:
+        top, seen = run, {run.row}
+        while top.parent_row is not None and top.parent_row not in seen:  # in a damaged file it may be its own ancestor
+            seen.add(top.parent_row)
             top = reader.flow_run(top.parent_row)
         raise Stopped(NO_SUCH, f"{reader.path}: {run.id[:7]} is a subflow of run {top.id[:7]}: name that one")
     return run

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from typing import Any, Final, Literal
 
@@ -42,7 +41,7 @@ class Screen:
 
     def __init__(self, colour: Colour = "auto") -> None:
         self.tty = sys.stdout.isatty()
-        self.width = shutil.get_terminal_size().columns if self.tty else None
+        self.width = _columns() if self.tty else None
         self.colour = colour == "always" or (colour == "auto" and _wants_colour(tty=self.tty))
 
     def paint(self, kind: str, text: str) -> str:
@@ -53,6 +52,12 @@ class Screen:
     def line(self, text: str = "") -> None:
         """Print a line."""
         sys.stdout.write(f"{text}\n")
+
+
+def _columns() -> int:
+    import shutil  # it loads every compression there is, which a pipe need not wait for
+
+    return shutil.get_terminal_size().columns
 
 
 def _wants_colour(*, tty: bool) -> bool:

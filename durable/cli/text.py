@@ -12,6 +12,7 @@ from durable.cli.terminal import Screen, clipped, note, value_text
 from durable.codec.inert import safe, size
 from durable.phrases import counted, duration
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
+from durable.reader.history import flow_version
 
 _COLUMNS: Final = ("RUN", "NAME", "FLOW", "STATE", "STARTED", "TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT")
 _STATE: Final = _COLUMNS.index("STATE")
@@ -47,7 +48,7 @@ def dashboard(screen: Screen, reader: JournalReader, health: Health, limit: int 
     if first:
         screen.line()
         _table(screen, first, found)
-    outside = reader.counts(None) if health.outside else None
+    outside = facts.outside(reader, limit) if health.outside else None
     if outside is not None:
         screen.line()
         screen.line(f"  tasks outside flows: {_counted(outside)}  (durable inspect {safe(reader.path.name)} outside)")
@@ -56,6 +57,8 @@ def dashboard(screen: Screen, reader: JournalReader, health: Health, limit: int 
         screen.line(f"\nNext: {next_.text}.")
     if not first and outside is None:
         screen.line("\nNothing was run yet.")
+    if any(row.counts.more for row in first):
+        note("of some runs only the newest task runs were counted: --all counts each")
     if limit is not None and health.runs > limit:
         note(f"{counted(health.runs - limit, 'older run')} not shown: --limit N or --all")
     return not first or first[0].run.completed
@@ -71,7 +74,12 @@ def _counted(counts: Counts) -> str:
         (counts.rolled_back, "rolled back"),
         (counts.other, "other"),
     )
-    return ", ".join(f"{number} {word}" for number, word in words if number)
+    return ", ".join(f"{_at_least(counts, number)} {word}" for number, word in words if number)
+
+
+def _at_least(counts: Counts, number: int) -> str:
+    """A number of task runs; there may be more of them where not all were counted."""
+    return f"{number}+" if counts.more else str(number)
 
 
 def _table(screen: Screen, first: list[facts.Row], rest: Iterator[facts.Row]) -> None:
@@ -100,10 +108,10 @@ def _cells(screen: Screen, row: facts.Row) -> tuple[str, ...]:
         safe(run.state),
         facts.when(run.started, tty=screen.tty),
         duration(run.took),
-        str(counts.completed),
-        str(counts.cached),
-        str(counts.failed),
-        str(counts.running + counts.cut_off),
+        *(
+            _at_least(counts, number)
+            for number in (counts.completed, counts.cached, counts.failed, counts.running + counts.cut_off)
+        ),
     )
 
 
@@ -119,6 +127,8 @@ def flow_run(screen: Screen, reader: JournalReader, run: FlowRun, nodes: Iterabl
     counts = reader.counts(run)
     screen.line(f"{screen.paint('title', safe(run.flow))} {run.id}  {screen.paint(run.state, safe(run.state))}")
     lines = [("name", safe(run.called)), ("function", safe(run.function))]
+    if (version := flow_version(reader, run.row)) is not None:
+        lines.append(("version", clipped(version, _NAME)))
     if run.idempotency_key:
         lines.append(("idempotency key", safe(run.idempotency_key)))
     parameters = reader.parameters(run)

@@ -83,7 +83,7 @@ def _packed_key(item: tuple[Any, Any]) -> bytes:
     return pack(item[0])
 
 
-def _is_plain(items: list[Any]) -> bool:
+def _is_plain(items: Sequence[Any]) -> bool:
     """Whether msgspec can be handed these as they are: native, no NaN, nothing long. At C speed for many."""
     if len(items) > _FEW:
         if not NATIVE.issuperset(map(type, items)) or any(map(ne, items, items)):
@@ -203,7 +203,7 @@ def canonical_items(
     """
     if len(names) != len(values):
         raise ValueError(f"{len(names)} names for {len(values)} values")
-    if _is_plain(values if isinstance(values, list) else [*values]):
+    if _is_plain(values):
         try:
             return pack(dict(zip(names, values, strict=True)))
         except (OverflowError, UnicodeEncodeError):

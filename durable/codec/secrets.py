@@ -11,10 +11,8 @@
 from __future__ import annotations
 
 import copyreg
-import hashlib
 import io
 import os
-import pickle
 import sys
 from collections.abc import Iterator
 from typing import Any, Final, NoReturn
@@ -61,6 +59,8 @@ def write_digest(value: Any, walker: Walker, depth: int) -> Any:
 
 
 def _digest(held: bytes) -> bytes:
+    import hashlib  # it loads OpenSSL, and few have secrets
+
     known = hashlib.blake2b(held, key=_key, digest_size=16).digest()
     found = _digests.get(known)
     if found is None:
@@ -86,6 +86,8 @@ def dump(value: Any) -> bytes:
         NotSerializable: there is a secret in it.
         Exception: whatever pickle and the value's own classes raise.
     """
+    import pickle  # `import durable` does without
+
     classes = {cls for root in _roots() for cls in _with_subclasses(root)}
     if not classes:
         return pickle.dumps(value, protocol=5)

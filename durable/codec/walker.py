@@ -40,6 +40,7 @@ def per_class(rule: F) -> F:
 _ENCODER = msgspec.msgpack.Encoder()
 pack = _ENCODER.encode
 PATH_TEXT = 40
+_WRITTEN_OUT = 1024  # bits of an integer: Python refuses to write out long ones
 
 
 class Refused(Exception):
@@ -100,7 +101,7 @@ def cause_of(error: Exception) -> Exception | None:
 
 def step_of(key: object) -> str:
     """A subscript with `key`, as Python would write it, of bounded length."""
-    if type(key) in NATIVE:
+    if type(key) in NATIVE and not (type(key) is int and key.bit_length() > _WRITTEN_OUT):
         text = repr(key[:PATH_TEXT] if isinstance(key, str | bytes) else key)
         return f"[{text[:PATH_TEXT]}]"
     return f"[<{qualified_name(key)}>]"

@@ -25,13 +25,13 @@ from durable.settings import journal_path
 class concurrency:  # noqa: N801 - Prefect's name, and used as a function is
     """Hold slots of named limits for a block: ``with`` in plain functions, ``async with`` in coroutines.
 
-    A block that is left, however, gives its slots back, and so does the death of its process, at once. In one process
+    However the block is left, its slots are free again, and so are those of a dead process, at once. In one process
     it is first come, first served; between processes whoever has waited a quarter of a second longer goes first. Not to
     be nested under one name: a block that holds the last slot would wait for itself. The object may be kept and used
     again. Borrowed from Prefect 3; see `durable.concurrency` for where limits are defined.
 
     Args:
-        names: the limit's name, or a list of names. Each is taken in alphabetical order.
+        names: the limit's name, or a list of names, which are taken in alphabetical order.
         occupy: how many slots of each.
         timeout_seconds: how long to wait for them; for ever by default.
         limit: how many slots there are of each, instead of what the settings say. Processes should agree; each keeps
@@ -113,12 +113,6 @@ class RateLimit:
         self._strict = strict
         self._used = False
 
-    def pay(self) -> None:
-        """Wait now; the next ``with`` does not."""
-        self._used = True
-        wait(self._steps())
-        self._paid = True
-
     def __enter__(self) -> None:
         paid, self._paid, self._used = self._paid, False, True
         if not paid:
@@ -146,6 +140,14 @@ class RateLimit:
         if not self._used:
             message = f"rate_limit({self._names!r}) was neither awaited nor entered: it has limited nothing"
             warnings.warn(message, RuntimeWarning, stacklevel=1, source=self)
+
+    # What durable calls.
+
+    def pay(self) -> None:
+        """Wait now; the next use does not."""
+        self._used = True
+        wait(self._steps())
+        self._paid = True
 
     def _steps(self) -> Steps:
         limits = _limits("rate_limit", self._names, self._occupy, self._limit, self._decay, self._strict, is_rate=True)

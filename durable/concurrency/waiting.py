@@ -193,7 +193,7 @@ def _check_run() -> None:
         raise error_of(run)
     if run.root.abandoned:
         raise RunAbandoned(f"nothing is waited for any more: flow run {run.name!r} was given up")
-    if run.runner is not None and run.runner._closing and interrupted():  # noqa: SLF001 - its own flow asks
+    if run.runner is not None and run.runner.closing and interrupted():
         raise _interruption()
 
 

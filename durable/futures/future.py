@@ -129,10 +129,11 @@ class Future(Upstream, Generic[R]):
         return self.ended().result()  # type: ignore[no-any-return]  # the caller's R
 
     def cancel(self) -> bool:
-        """Call it off. What has not begun never does; a coroutine is cancelled at its next ``await``.
+        """Call it off. What has not begun never does, what waits for another attempt gets none, and a coroutine is
+        cancelled at its next ``await``.
 
         Returns:
-            Whether it was or will be called off: not if it has ended, or if it is a plain function that runs.
+            Whether it was or will be called off: not if it has ended, or if it is a plain function that executes.
         """
         return bool(self.home.cancel(self))
 
@@ -297,7 +298,7 @@ class Future(Upstream, Generic[R]):
             raise UnfinishedRun(who, "its outcome is no longer in the journal")
         data: Any = UnfinishedRun(who, record.message or "")
         if record.result_id is not None:
-            data = restore(self._where.outcome(record.result_id), who)
+            data = restore(self._where.outcome_of(record), who)
         return State(kind, record.message or "", as_datetime(record.at), self._key.hex(), data)
 
 

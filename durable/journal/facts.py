@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from durable.states import StateKind
+from durable.states import BY_CODE, StateKind
 
 FORMAT_DURABLE: Final = 1
 FORMAT_PICKLE: Final = 2
@@ -14,16 +14,29 @@ FORMAT_EXCEPTION: Final = 3
 
 
 class TaskRecord(NamedTuple):
-    """Where a task run stands: its newest transition."""
+    """Where a task run stands: its newest transition, as it is read; its result besides, unless that is long.
+
+    `code` stands for the state; `format`, `checksum`, `payload`, `cache_key` and `owner` are those of the result.
+    """
 
     id: int
     key: bytes
     task_id: int
     seq: int
-    state: StateKind
+    code: int
     at: int
     result_id: int | None
     message: str | None
+    format: Any = None  # int, with a payload, which is bytes
+    checksum: int | None = None
+    payload: Any = None
+    cache_key: bytes | None = None
+    owner: int | None = None
+
+    @property
+    def state(self) -> StateKind:
+        """The state it is in."""
+        return BY_CODE[self.code]
 
 
 class FlowRecord(NamedTuple):
@@ -114,6 +127,9 @@ class CachedResult(NamedTuple):
     expires_at: int | None
     inputs: bytes | None
     task_run: int
+    format: int
+    checksum: int
+    payload: bytes
 
 
 class Yielded(NamedTuple):

@@ -18,11 +18,11 @@ class Lookups(Writer):
     def find_task_run(self, key: bytes) -> TaskRecord | None:
         """The task run with this identity."""
         found = self.rows(sql.FIND_TASK_RUN, (key,))
-        return _task_record(found[0]) if found else None
+        return TaskRecord._make(found[0]) if found else None
 
     def next_task_runs(self, flow_run_id: int, after: int, limit: int) -> list[TaskRecord]:
         """The next `limit` task runs of a flow run after row `after`, in the order they began."""
-        return [_task_record(row) for row in self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit))]
+        return [*map(TaskRecord._make, self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit)))]
 
     def newest_task_run(self, flow_run_id: int) -> int:
         """The newest task run row of a flow run; 0 if it has none."""
@@ -61,12 +61,18 @@ class Lookups(Writer):
         found = self.rows(sql.FIND_EXECUTED_SOURCE, (run,))
         return found[0][0] if found else None
 
+    def computed_source(self, run: int, result: int) -> int:
+        """The task row (a version of the source) that a result of a task run was computed with."""
+        return int(self.rows(sql.FIND_COMPUTED_SOURCE, (result, run))[0][0])
+
     def executions(self, run: int) -> int:
         """How often the body of a task run has begun."""
         return int(self.rows(sql.COUNT_EXECUTIONS, (run,))[0][0])
 
     def failed_attempts(self, run: int, since: int) -> tuple[int, int]:
-        """How many failed attempts a task run has on record after result `since`, and the newest one's result, or 0."""
+        """Failed attempts of a task run after result `since`: how many, of those after it last ended well; and the
+        newest one's result, or 0.
+        """
         count, newest = self.rows(sql.FIND_RETRIES, (run, since))[0]
         return count, newest
 
@@ -90,6 +96,23 @@ class Lookups(Writer):
         trusted = self._trusted(f"result {result_id}", format_, checksum, payload)
         return trusted if cache_key is None else trusted._replace(cache_key=cache_key, task_run=owner)
 
+    def outcome_of(self, record: TaskRecord) -> Outcome:
+        """The bytes of a task run's result, which it has; errors as in `outcome`."""
+        if record.payload is None:
+            assert record.result_id is not None  # noqa: S101 - it has a result
+            return self.outcome(record.result_id)
+        self.check(record)
+        return Outcome(record.format, record.payload, record.cache_key, None, record.owner)
+
+    def check(self, record: TaskRecord | CachedResult) -> None:
+        """Refuse the result that was read along, if it is damaged.
+
+        Raises:
+            CorruptPayload: it does not match its checksum.
+        """
+        if checksum_of(record.payload) != record.checksum:
+            raise self._damaged(f"result {record.result_id}")
+
     def yields(self, run: int, start: int, limit: int) -> list[Yielded]:
         """The values a generator's task run has on record, from number `start` on, at most `limit`.
 
@@ -111,8 +134,11 @@ class Lookups(Writer):
 
     def _trusted(self, what: str, format_: int, checksum: int, payload: bytes) -> Outcome:
         if checksum_of(payload) != checksum:
-            raise CorruptPayload(f"{self.path}: {what} does not match its checksum: the file is damaged")
+            raise self._damaged(what)
         return Outcome(format_, payload)
+
+    def _damaged(self, what: str) -> CorruptPayload:
+        return CorruptPayload(f"{self.path}: {what} does not match its checksum: the file is damaged")
 
     def other_sources(self, task_key: bytes, row: int) -> list[tuple[int, bytes]]:
         """The other recorded sources of a task, newest first: row and digest."""
@@ -143,6 +169,10 @@ class Lookups(Writer):
         """The flow run that has this idempotency key."""
         return _flow_record(self.rows(sql.FIND_FLOW_RUN_BY_IDEMPOTENCY_KEY, (flow_id, key)))
 
+    def has_idempotency_key(self, flow_run_id: int) -> bool:
+        """Whether a flow run is an idempotency key's."""
+        return bool(self.rows(sql.HAS_IDEMPOTENCY_KEY, (flow_run_id,))[0][0])
+
     def unfinished_flow_runs(self, flow_id: int, digest: bytes) -> list[FlowRecord]:
         """The runs of a flow with these parameters that did not complete, newest first."""
         return [_as_flow_record(row) for row in self.rows(sql.UNFINISHED_FLOW_RUNS, (flow_id, digest))]
@@ -167,14 +197,12 @@ class Lookups(Writer):
         """Whether any task run of a flow run was rolled back."""
         return bool(self.rows(sql.HAS_ROLLBACKS, (flow_run_id,))[0][0])
 
-    def restored(self, flow_run_id: int) -> tuple[int, int]:
-        """How many completed task runs a flow run has, and how many microseconds they took."""
-        count, took = self.rows(sql.COUNT_RESTORED, (flow_run_id,))[0]
+    def restored(self, flow_run_id: int, limit: int) -> tuple[int, int]:
+        """How many completed task runs a flow run has, and how many microseconds they took, among `limit` of its
+        task runs.
+        """
+        count, took = self.rows(sql.COUNT_RESTORED, (flow_run_id, limit))[0]
         return count, took
-
-
-def _task_record(row: Any) -> TaskRecord:
-    return TaskRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
 
 
 def _as_flow_record(row: Any) -> FlowRecord:

@@ -76,7 +76,7 @@ FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload, task_run_id F
 
 # The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.
 FIND_CACHED: Final = """
-SELECT o.id, o.expires_at, t.inputs, t.id
+SELECT o.id, o.expires_at, t.inputs, t.id, o.format, o.checksum, o.payload
 FROM result AS o
 JOIN task_run AS t ON t.id = o.task_run_id
 JOIN task_run_state AS s
@@ -94,29 +94,43 @@ ORDER BY t.id DESC LIMIT 20"""
 FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
 TASK_ROWS: Final = "SELECT id FROM task WHERE key = ?"
 
-# Where task runs stand now: one by its identity, or the next of a flow run in the order they began.
+# Where task runs stand now: one by its identity, or the next of a flow run in the order they began. A result comes
+# along unless it is long, for records are read ahead; length() does not read it.
 _TASK_RECORD: Final = """
 SELECT t.id, t.key, t.task_id, coalesce(s.seq, 0), coalesce(s.state, t.state), coalesce(s.at, t.at),
-       s.result_id, s.message
+       s.result_id, s.message, o.format, o.checksum, CASE WHEN length(o.payload) <= 4096 THEN o.payload END,
+       o.cache_key, o.task_run_id
 FROM task_run AS t
 LEFT JOIN task_run_state AS s
     ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+LEFT JOIN result AS o ON o.id = s.result_id
 """
 FIND_TASK_RUN: Final = _TASK_RECORD + "WHERE t.key = ?"
 NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
 
 NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_run_id = ?"
 
-# A task run's failed attempts since a given result: how many (its retry budget spent), and the newest one's result.
+# A task run's failed attempts since a given result: how many since it last ended well or was rolled back (its retry
+# budget spent), and the newest one's result.
 FIND_RETRIES: Final = """
-SELECT count(*), coalesce(max(result_id), 0) FROM task_run_state
-WHERE task_run_id = ? AND state IN (3, 6) AND result_id > ?"""
+SELECT coalesce(sum(seq > coalesce((
+    SELECT max(e.seq) FROM task_run_state AS e WHERE e.task_run_id = :a AND e.state IN (7, 8, 9)), 0)), 0),
+    coalesce(max(result_id), 0)
+FROM task_run_state WHERE task_run_id = :a AND state IN (3, 6) AND result_id > :b"""
 
 # A task run is executed again, from another version of the source than its row names; and which one was the last.
 ADD_EXECUTION: Final = """
 INSERT INTO task_run_state (task_run_id, seq, state, at, process_id, message, task_id) VALUES (?, ?, ?, ?, ?, ?, ?)"""
 FIND_EXECUTED_SOURCE: Final = """
 SELECT task_id FROM task_run_state WHERE task_run_id = ? AND task_id IS NOT NULL ORDER BY seq DESC LIMIT 1"""
+
+# The version of the source that a task run's result was computed with.
+FIND_COMPUTED_SOURCE: Final = """
+SELECT coalesce(
+    (SELECT s.task_id FROM task_run_state AS s WHERE s.task_run_id = t.id AND s.task_id IS NOT NULL AND s.seq < (
+        SELECT max(c.seq) FROM task_run_state AS c WHERE c.task_run_id = t.id AND c.result_id = ?)
+     ORDER BY s.seq DESC LIMIT 1), t.task_id)
+FROM task_run AS t WHERE t.id = ?"""
 
 # When a task run began, and in what it was called.
 CALLER_OF_TASK: Final = "SELECT flow_run_id, parent_id FROM task_run WHERE id = ?"
@@ -158,6 +172,9 @@ CHOOSE_FLOW_RUN: Final = """
 SELECT flow_id, parameters_digest, key FROM flow_run WHERE parent_flow_run_id IS NULL AND hex(key) LIKE ? || '%'
 LIMIT 2"""
 
+# Whether a flow run is that of an idempotency key.
+HAS_IDEMPOTENCY_KEY: Final = "SELECT idempotency_key IS NOT NULL FROM flow_run WHERE id = ?"
+
 # How many failed attempts a flow run has on record since it last ended Failed: its retry budget spent.
 COUNT_FLOW_RETRIES: Final = """
 SELECT count(*) FROM flow_run_state WHERE flow_run_id = :a AND state IN (3, 6) AND result_id > (
@@ -176,13 +193,13 @@ SELECT max(at) FROM (
     UNION ALL SELECT max(t.at, coalesce((SELECT max(s.at) FROM task_run_state AS s WHERE s.task_run_id = t.id), 0))
     FROM (SELECT id, at FROM task_run WHERE flow_run_id = :a ORDER BY id DESC LIMIT 100) AS t)"""
 
-# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took. What was
-# rolled back, or executed again since, does not count.
+# What a resume restores: completed task runs of a flow run and its subflows, and the microseconds they took, among so
+# many task runs at most. What was rolled back, or executed again since, does not count.
 COUNT_RESTORED: Final = """
 WITH RECURSIVE family(id) AS (
     VALUES (?) UNION ALL SELECT r.id FROM flow_run AS r JOIN family ON r.parent_flow_run_id = family.id)
 SELECT count(*), coalesce(sum(max(0, s.at - t.at)), 0)
-FROM family JOIN task_run AS t ON t.flow_run_id = family.id
+FROM (SELECT t.id, t.at FROM family JOIN task_run AS t ON t.flow_run_id = family.id LIMIT ?) AS t
 JOIN task_run_state AS s ON s.task_run_id = t.id AND s.state IN (7, 8)
 WHERE NOT EXISTS (SELECT 1 FROM task_run_state AS n WHERE n.task_run_id = s.task_run_id AND n.seq = s.seq + 1)"""
 

@@ -24,9 +24,11 @@ Rules:
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +47,16 @@ _BATCH: Final = 1000  # entries in one transaction at most, so that followers do
 _LOST: Final = 0.05  # seconds until a follower looks for itself: a leader that a signal handler ended tells nobody
 
 Statement = tuple[str, tuple[Any, ...]]
+
+
+class _Done:
+    """Awaited without giving the loop a turn."""
+
+    def __await__(self) -> Iterator[Any]:
+        return iter(())
+
+
+_DONE: Final = _Done()
 
 
 class Entry:
@@ -85,13 +97,15 @@ class Writer:
         self.checkpoints = 0
         self._power = durability == "power"
         self._connect()
-        self._file, self._size = opening.standing(path)
+        self._name = os.fspath(path)
+        self._file, self._size = opening.standing(self._name)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
         self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
         self._committing = False  # its COMMIT was sent
         self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
+        self._alone = False  # the last turn had one entry
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
         self._closed = False
@@ -123,7 +137,8 @@ class Writer:
                     self._commit_queue()
             finally:
                 self._leader = None
-                self._hand_over()
+                if self._queue:
+                    self._hand_over()
         if entry.error is not None:
             raise entry.error
         return entry.rowid
@@ -147,17 +162,27 @@ class Writer:
                 queue[at].open_gate()
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
-        """Like `commit`, from a coroutine: a future of `loop`, resolved by the one commit of this loop turn."""
-        future = loop.create_future()
+        """Like `commit`, from a coroutine: something to await, done with the one commit of this loop turn.
+
+        Where the last turn had one entry, nobody is there to share with: what needs no sync and is the first of its
+        turn is then committed at once. The next one waits, so that no coroutine keeps the loop to itself.
+        """
         turn = self._turns.get(loop)
         if turn is None:
             turn = self._turns[loop] = []
             loop.call_soon(self._commit_turn, loop)
+            if self._alone and not entry.synced:
+                self.commit(entry)
+                return _DONE
+        future = loop.create_future()
         turn.append((entry, future))
         return future
 
     def _commit_turn(self, loop: Any) -> None:
         turn = self._turns.pop(loop)
+        if not turn:
+            return
+        self._alone = len(turn) == 1
         self._queue.extend(entry for entry, _ in turn)
         with self._lock:
             while not turn[-1][0].done:
@@ -245,13 +270,12 @@ class Writer:
         size = 0
         try:
             for entry in batch:
-                first = True
-                for sql, parameters in entry.statements:
-                    cursor = execute(sql, parameters)
-                    if first:
-                        entry.rowid = cursor.lastrowid or 0
-                        size += len(parameters[-1]) if type(parameters[-1]) is bytes else 0
-                        first = False
+                (sql, parameters), *others = entry.statements
+                entry.rowid = execute(sql, parameters).lastrowid or 0
+                if type(parameters[-1]) is bytes:
+                    size += len(parameters[-1])
+                for sql, parameters in others:
+                    execute(sql, parameters)
             self._committing = True
             execute("COMMIT")
         except sqlite3.Error as error:
@@ -286,7 +310,7 @@ class Writer:
 
     def _check_file(self) -> None:
         """A result recorded in a file that has lost its name is lost: people do delete journals under a running job."""
-        file, size = opening.standing(self.path)
+        file, size = opening.standing(self._name)
         if file != self._file:
             raise self._poisoned(sqlite3.OperationalError("the file was deleted or replaced while it was in use"))
         # Pruning in another process may make it smaller, too.

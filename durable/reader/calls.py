@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import takewhile
 from typing import Any, Final, NamedTuple
 
 from msgspec import DecodeError, Raw
@@ -82,12 +83,26 @@ def call_by_key(reader: JournalReader, key: bytes) -> Call | None:
     return next((_call(found) for found in reader.rows(queries.CALL_BY_KEY, key)), None)
 
 
-def calls_in(reader: JournalReader, flow_run: int) -> Iterator[Call]:
-    """The calls of a flow run, those made in tasks' bodies too, in the order they began; a page at a time."""
-    after = 0
+def calls_in(reader: JournalReader, flow_run: int, after: int = 0) -> Iterator[Call]:
+    """The calls of a flow run after row `after`, those made in tasks' bodies too, in the order they began; a page at a
+    time.
+    """
     while page := reader.rows(queries.CALLS_OF, flow_run, after, _PAGE):
         yield from map(_call, page)
         after = page[-1][0]
+
+
+def calls_of_task(reader: JournalReader, flow_run: int, after: int, name: str, rows: Collection[int]) -> Iterator[Call]:
+    """The calls of a flow run after a row that are of the task called so, or are among `rows`."""
+    while page := reader.rows(queries.ROWS_OF_TASK, flow_run, after, name, json.dumps([*rows]), _PAGE):
+        for (row,) in page:
+            yield from (one for one in (call(reader, row),) if one is not None)
+        after = page[-1][0]
+
+
+def calls_between(reader: JournalReader, flow_run: int, first: int, last: int) -> Iterator[Call]:
+    """The calls of a flow run whose rows are between two."""
+    return takewhile(lambda found: found.row <= last, calls_in(reader, flow_run, first - 1))
 
 
 def _call(row: tuple[Any, ...]) -> Call:

@@ -8,13 +8,15 @@ Rules:
 3. Both runs are read side by side, a page at a time. What waits for its match is held as row numbers, and no more than
    `WAITING` of a task: beyond that the oldest is taken to be in one run only.
 4. A subflow is matched like a call, by its parameters first and then by position.
+5. A comparison may be told to end after some calls. What it has not come to is told as `Rest`, and what still waited
+   then is part of it: its match may be further on.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Final, NamedTuple
 
 from durable.reader import queries
@@ -25,6 +27,7 @@ WAITING: Final = 50_000
 _IMAGES: Final = 10_000
 _DEEPEST: Final = 100
 _OCCURRENCES: Final = 1 << 63
+_ALL: Final = 1 << 62
 
 
 class Pair(NamedTuple):
@@ -39,17 +42,68 @@ class Pair(NamedTuple):
     same: bool
 
 
+class Rest(NamedTuple):
+    """What was not compared of two matched flow runs, or of one that has no match (then the other is None).
+
+    Attributes:
+        old_after, new_after: the rows of the last calls that were.
+        old_waiting, new_waiting: rows before those of calls that have no match so far.
+    """
+
+    old: int | None
+    new: int | None
+    old_after: int = 0
+    new_after: int = 0
+    old_waiting: tuple[int, ...] = ()
+    new_waiting: tuple[int, ...] = ()
+
+
+class Comparison:
+    """All calls of two flow runs (their rows) and of their subflows, matched.
+
+    Args:
+        most: end after so many calls of each.
+
+    Attributes:
+        rest: after `pairs`: what was not compared.
+    """
+
+    def __init__(self, reader: JournalReader, old: int, new: int, most: int | None = None) -> None:
+        self.rest: list[Rest] = []
+        self._reader = reader
+        self._runs = old, new
+        self._left = _ALL if most is None else most
+
+    def pairs(self) -> Iterator[Pair]:
+        """The pairs, and calls without a match."""
+        for left, right in members(self._reader, *self._runs):
+            if self._left <= 0:
+                self.rest.append(Rest(left, right))
+            elif left is None or right is None:
+                yield from self._alone(left, right)
+            else:
+                side = Side(self._reader, left, right)
+                yield from side.pairs(self._left)
+                self._left -= side.read
+                self.rest += side.rest
+
+    def _alone(self, left: int | None, right: int | None) -> Iterator[Pair]:
+        after = 0
+        for found in calls_in(self._reader, left or right or 0):
+            if self._left <= 0:
+                self.rest.append(Rest(left, right, after, after))
+                return
+            self._left -= 1
+            after = found.row
+            yield Pair(found, None, False) if right is None else Pair(None, found, False)
+
+
 def pairs(reader: JournalReader, old: int, new: int) -> Iterator[Pair]:
     """All calls of two flow runs (their rows) and of their subflows, matched."""
-    for left, right in _members(reader, old, new):
-        if left is None or right is None:
-            for found in calls_in(reader, left or right or 0):
-                yield Pair(found, None, False) if right is None else Pair(None, found, False)
-        else:
-            yield from _Side(reader, left, right).pairs()
+    return Comparison(reader, old, new).pairs()
 
 
-def _members(reader: JournalReader, old: int, new: int) -> Iterator[tuple[int | None, int | None]]:
+def members(reader: JournalReader, old: int, new: int) -> Iterator[tuple[int | None, int | None]]:
     """A flow run and its subflows, with their matches; parents first."""
     todo: deque[tuple[int | None, int | None]] = deque([(old, new)])
     while todo:
@@ -74,30 +128,47 @@ def _members(reader: JournalReader, old: int, new: int) -> Iterator[tuple[int | 
         todo.extend((None, row) for rows in rest.values() for row in rows)
 
 
-class _Side:
-    """One pair of flow runs, side by side."""
+class Side:
+    """One pair of flow runs, side by side.
+
+    Attributes:
+        read: after `pairs`: how many calls of each were read.
+        rest: after `pairs`: what was not compared, if that is anything.
+    """
 
     def __init__(self, reader: JournalReader, old: int, new: int) -> None:
         self.reader = reader
         self.old, self.new = old, new
+        self.read = 0
+        self.rest: list[Rest] = []
         self.keys = {row: reader.rows(queries.FLOW_RUN_EXTRAS, row)[0][0] for row in (old, new)}
         self.images: OrderedDict[int, bytes | None] = OrderedDict()  # task run row -> key of its match
         self.waiting: dict[tuple[bytes, bool], deque[int]] = {}
         self.tasks: dict[int, bytes] = {}
 
-    def pairs(self) -> Iterator[Pair]:
+    def pairs(self, most: int) -> Iterator[Pair]:
+        """The pairs among the first `most` calls of each."""
+        old_after = new_after = 0
         both = zip_longest(calls_in(self.reader, self.new), calls_in(self.reader, self.old))
         for new, old in both:
+            if self.read >= most:
+                waiting = self._waiting(is_new=False), self._waiting(is_new=True)
+                self.rest.append(Rest(self.old, self.new, old_after, new_after, *waiting))
+                return
+            self.read += 1
             if new is not None:
-                equal = self._equal(new)
+                new_after = new.row
+                equal = self.equal(new)
                 yield from [Pair(equal, new, True)] if equal is not None else self._by_position(new, is_new=True)
-            if old is not None and not self._has_equal(old):
-                yield from self._by_position(old, is_new=False)
+            if old is not None:
+                old_after = old.row
+                if not self._has_equal(old):
+                    yield from self._by_position(old, is_new=False)
         for (_, is_new), rows in self.waiting.items():
             for row in rows:
                 yield from self._alone(row, is_new=is_new)
 
-    def _equal(self, found: Call) -> Call | None:
+    def equal(self, found: Call) -> Call | None:
         """The same call in the old run, of one in the new."""
         key = self._key(found, self.old)
         equal = call_by_key(self.reader, key) if key is not None else None
@@ -132,6 +203,9 @@ class _Side:
         self.images[row] = key
         if len(self.images) > _IMAGES:
             self.images.popitem(last=False)
+
+    def _waiting(self, *, is_new: bool) -> tuple[int, ...]:
+        return tuple(chain.from_iterable(rows for (_, side), rows in self.waiting.items() if side is is_new))
 
     def _by_position(self, found: Call, *, is_new: bool) -> Iterator[Pair]:
         task = self._task(found.task)

@@ -9,7 +9,7 @@ from durable.codec import canonical, decode_inert
 from durable.errors import CorruptPayload, Unhashable
 from durable.reader import queries
 from durable.reader.calls import EXCEPTION, PICKLED, Call, Difference, changed_parts, differences, source_of
-from durable.reader.comparing import Pair, pairs
+from durable.reader.comparing import Comparison, Pair
 from durable.reader.journal import JournalReader
 
 INPUTS: Final = "inputs"
@@ -71,17 +71,34 @@ class Tally:
 
 
 class Differ:
-    """Compares two flow runs (their rows)."""
+    """Compares two flow runs (their rows).
 
-    def __init__(self, reader: JournalReader, old: int, new: int) -> None:
+    Args:
+        most: end after so many calls of each; None: compare all.
+
+    Attributes:
+        left: after `every`: how many calls of each were not compared.
+    """
+
+    def __init__(self, reader: JournalReader, old: int, new: int, most: int | None = None) -> None:
         self.reader = reader
+        self.left = 0, 0
+        self._most = most
         self.old, self.new = old, new
         self._parts: dict[tuple[int, int], list[str]] = {}
 
     def every(self) -> Iterator[Change]:
         """Each call of the two runs, alike or not."""
-        for pair in pairs(self.reader, self.old, self.new):
+        comparison = Comparison(self.reader, self.old, self.new, self._most)
+        for pair in comparison.pairs():
             yield Change(pair, self._kinds(pair))
+        self.left = (
+            sum(self._count(rest.old, rest.old_after) + len(rest.old_waiting) for rest in comparison.rest),
+            sum(self._count(rest.new, rest.new_after) + len(rest.new_waiting) for rest in comparison.rest),
+        )
+
+    def _count(self, flow_run: int | None, after: int) -> int:
+        return 0 if flow_run is None else int(self.reader.rows(queries.COUNT_AFTER, flow_run, after)[0][0])
 
     def inputs(self, pair: Pair) -> list[Difference] | None:
         """The arguments in which a pair differs; None where they are not recorded by name."""

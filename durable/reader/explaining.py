@@ -17,14 +17,16 @@ from durable.reader.calls import (
     by_digest_only,
     call,
     calls_in,
+    calls_of_task,
     changed_parts,
     differences,
     source_of,
 )
-from durable.reader.comparing import pairs
+from durable.reader.comparing import Comparison, Side, members
 from durable.reader.history import Transition, transitions
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun
+from durable.reader.plain import plain_and_others, recurring
 from durable.reader.standing import STARTS
 
 RAN: Final = "ran"
@@ -66,8 +68,19 @@ class Verdict(NamedTuple):
     executions: tuple[int, ...] = ()
 
 
+class Several(NamedTuple):
+    """Task runs of one task of which the same is said: what is said of the first, how many, the row of the last."""
+
+    verdict: Verdict
+    number: int
+    last: int
+
+
 class Explainer:
     """Explains the task runs of one flow run.
+
+    Attributes:
+        left: after `together`: how many task runs were not looked at.
 
     Args:
         earlier: the run of the same flow that it is compared with; None: there is none.
@@ -81,6 +94,7 @@ class Explainer:
         self.reader = reader
         self.run = run
         self.earlier = earlier
+        self.left = 0
         self._when = when
         self._checkpoint = checkpoint
         self._begun: dict[int, list[tuple[int, int]]] = {}  # by flow run: process and time of each execution
@@ -93,12 +107,107 @@ class Explainer:
                 for found in calls_in(self.reader, member):
                     yield self.verdict(found, None, same=False)
             return
-        for old, new, same in pairs(self.reader, self.earlier.row, self.run.row):
+        yield from self._compared(Comparison(self.reader, self.earlier.row, self.run.row))
+
+    def together(self, most: int) -> Iterator[Verdict | Several]:
+        """The same with plain calls counted together. The first `most` are compared with the earlier run's; of the
+        others as many are looked at one by one.
+        """
+        self.left = -1
+        seen = 0
+        for one in self._together(most):
+            seen += one.number if isinstance(one, Several) else 1
+            yield one
+        if self.left:
+            family = self.reader.family(self.run.row)
+            self.left = max(0, sum(self.reader.rows(queries.COUNT_CALLS, row)[0][0] for row in family) - seen)
+
+    def named(self, word: str, rows: frozenset[int], most: int) -> Iterator[Verdict]:
+        """What is said of the runs of the task called so, and of some others; the first `most` calls of all are
+        compared with the earlier run's.
+        """
+        if self.earlier is None:
+            for member in self.reader.family(self.run.row):
+                for found in calls_of_task(self.reader, member, 0, word, rows):
+                    yield self.verdict(found, None, same=False)
+            return
+        comparison = Comparison(self.reader, self.earlier.row, self.run.row, most)
+        for one in self._compared(comparison):
+            if one.call.row in rows or self.reader.task(one.call.task)[1] == word:
+                yield one
+        for rest in comparison.rest:
+            if rest.new is not None:
+                side = Side(self.reader, rest.old, rest.new) if rest.old is not None else None
+                for found in calls_of_task(self.reader, rest.new, rest.new_after, word, rows):
+                    yield self._beyond(found, side)
+
+    def one(self, found: Call, most: int) -> Verdict:
+        """What is said of one task run; it is looked for among the first `most` calls, if the earlier run has no equal
+        one.
+        """
+        if self.earlier is None or found.reason or not found.executed:
+            return self.verdict(found, None, same=False)
+        for old, new in members(self.reader, self.earlier.row, self.run.row):
+            if new == found.flow_run:
+                equal = Side(self.reader, old, new).equal(found) if old is not None and new is not None else None
+                if equal is not None:
+                    return self.verdict(found, equal, same=True)
+                break
+        comparison = Comparison(self.reader, self.earlier.row, self.run.row, most)
+        for old_call, new_call, same in comparison.pairs():
+            if new_call is not None and new_call.row == found.row:
+                return self.verdict(found, old_call, same=same)
+        return self.verdict(found, None, same=False, compared=False)
+
+    def _compared(self, comparison: Comparison) -> Iterator[Verdict]:
+        for old, new, same in comparison.pairs():
             if new is not None:
                 yield self.verdict(new, old, same=same)
 
-    def verdict(self, found: Call, old: Call | None, *, same: bool) -> Verdict:
-        """What is said of one task run; `old` is its match in the earlier run, `same` that it is the same call."""
+    def _together(self, most: int) -> Iterator[Verdict | Several]:
+        looked = 0
+        parts: list[tuple[int, int, Side | None, bool]] = []
+        if self.earlier is None:
+            parts = [(member, 0, None, True) for member in self.reader.family(self.run.row)]
+        else:
+            comparison = Comparison(self.reader, self.earlier.row, self.run.row, most)
+            yield from self._compared(comparison)
+            for rest in comparison.rest:
+                if rest.new is not None:
+                    side = Side(self.reader, rest.old, rest.new) if rest.old is not None else None
+                    waiting = (call(self.reader, row) for row in rest.new_waiting)
+                    yield from (self._beyond(found, side) for found in waiting if found is not None)
+                    parts.append((rest.new, rest.new_after, side, side is None))
+        for member, after, side, compared in parts:
+            known: dict[tuple[int, int], Verdict] = {}
+            without = recurring(self.reader.executions(self.reader.flow_run(member)))
+            for found in plain_and_others(self.reader, member, after, nested=True, without=without):
+                if isinstance(found, Call):
+                    if looked >= most:
+                        return
+                    looked += 1
+                    yield self._beyond(found, side)
+                    continue
+                kind = found.task, found.process
+                if kind not in known:
+                    first = call(self.reader, found.first)
+                    if first is None:
+                        continue
+                    known[kind] = self.verdict(first, None, same=False, compared=compared)
+                yield Several(known[kind], found.number, found.last)
+        self.left = 0
+
+    def _beyond(self, found: Call, side: Side | None) -> Verdict:
+        """What is said of a task run that was not compared by its position; None: there is nothing to compare with."""
+        if side is None:
+            return self.verdict(found, None, same=False)
+        old = side.equal(found)
+        return self.verdict(found, old, same=old is not None, compared=old is not None)
+
+    def verdict(self, found: Call, old: Call | None, *, same: bool, compared: bool = True) -> Verdict:
+        """What is said of one task run; `old` is its match in the earlier run, `same` that it is the same call.
+        `compared` says whether one was looked for.
+        """
         if not found.executed:
             return self._not_executed(found)
         history = [Transition(0, found.first_state, found.started, found.first_process, None, None, None, None)]
@@ -122,7 +231,7 @@ class Explainer:
             return Verdict(found, REPLAYED, (told, *reasons), REPLAYED, None, executions)
         if again:
             return Verdict(found, AGAIN, tuple(reasons), reasons[0].partition(":")[0], None, executions)
-        reasons = self._first(found, old, same=same)
+        reasons = self._first(found, old, same=same, compared=compared)
         if found.seq > 1 and len(starts) > 1:
             reasons.append(f"{len(starts)} attempts")
         kind = reasons[0].partition(":")[0] if not reasons[0].startswith("source changed") else reasons[0]
@@ -170,12 +279,14 @@ class Explainer:
             return "not kept: no result was recorded, as with persist_result=False or cache_policy=NONE"
         return f"after {state.name}: the reason is not recorded"
 
-    def _first(self, found: Call, old: Call | None, *, same: bool) -> list[str]:
+    def _first(self, found: Call, old: Call | None, *, same: bool, compared: bool) -> list[str]:
         """Why a call ran that had no record of its own."""
         reasons = [found.reason] if found.reason else []
         if self.earlier is None:
             return reasons or [f"it had never run: there is no earlier run of {self.run.flow}"]
         name = f"run {self.earlier.id[:7]}"
+        if not compared:
+            return reasons or [f"not compared with {name}: calls so late in a run are with --all"]
         if old is None:
             return reasons or [f"new: {name} made no such call"]
         if not same:

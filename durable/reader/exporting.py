@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, Final
 
 from durable.codec import decode_inert
@@ -13,6 +14,7 @@ from durable.reader.journal import JournalReader
 
 PAGE: Final = 500
 LONGEST: Final = 32 << 20  # bytes of a value that are still decoded
+_HELD: Final = 4 << 20  # characters after which a page ends
 
 # The public views, each with the column that pages are made by and the table that has its highest value.
 VIEWS: Final = {
@@ -53,20 +55,46 @@ def pages(reader: JournalReader, view: str, where: str = "", *parameters: Any) -
     ((last,),) = reader.rows(
         f"SELECT max({', '.join(f'coalesce((SELECT max(id) FROM {name}), 0)' for name in tables)}, 0)"
     )
-    for low in range(1, last + 1, PAGE):
-        rows = reader.rows(
-            f"SELECT * FROM {view} WHERE {key} BETWEEN ? AND ? {where} ORDER BY {key}", low, low + PAGE - 1, *parameters
-        )
+    text = f"SELECT {key}, * FROM {view} WHERE {key} BETWEEN ? AND ? {where} ORDER BY {key}"
+    low = 1
+    while low <= last:
+        rows: list[Any] = []
+        held, newest = 0, low + PAGE - 1
+        with closing(reader.stream(text, low, newest, *parameters)) as found:
+            for row, *values in found:
+                if held > _HELD and row != rows[-1][0]:
+                    newest = rows[-1][0]
+                    break
+                rows.append((row, values))
+                held += _size(values)
         if rows:
-            yield rows
+            yield [values for _, values in rows]
+        low = newest + 1
 
 
 def task_runs_of(reader: JournalReader, flow_run: int | None) -> Iterator[Any]:
     """The rows of the view `task_runs` that belong to a flow run (None: to none), in the order they began."""
     after = 0
-    while rows := reader.rows(_TASK_RUNS_OF, flow_run, after):
+    while rows := _some(reader, _TASK_RUNS_OF, flow_run, after):
         yield from rows
         after = rows[-1][-1]
+
+
+def _some(reader: JournalReader, text: str, *parameters: Any) -> list[Any]:
+    """The first rows of a query, no more than are held at once."""
+    rows: list[Any] = []
+    held = 0
+    with closing(reader.stream(text, *parameters)) as found:
+        for row in found:
+            rows.append(row)
+            held += _size(row)
+            if held > _HELD:
+                break
+    return rows
+
+
+def _size(row: Any) -> int:
+    return sum(len(value) for value in row if isinstance(value, str | bytes))
 
 
 def states_of(reader: JournalReader, kind: str, row: int) -> list[Any]:

@@ -33,12 +33,13 @@ TASK: Final = "task_run"
 _NEW: Final = """
 SELECT id, 0, state, at, process_id, NULL FROM {table} WHERE id > ? ORDER BY id LIMIT {page}"""
 _LATER: Final = """
-SELECT {table}_id, seq, state, at, process_id, message FROM {table}_state WHERE {table}_id = ? AND seq > ?
-ORDER BY seq"""
+SELECT {table}_id, seq, state, at, process_id, substr(message, 1, 1000)
+FROM {table}_state WHERE {table}_id = ? AND seq > ? ORDER BY seq"""
 _SINCE: Final = """
-SELECT {table}_id, seq, state, at, process_id, message FROM {table}_state WHERE at >= ?"""
+SELECT {table}_id, seq, state, at, process_id, substr(message, 1, 1000) FROM {table}_state WHERE at >= ?"""
 _NEWEST: Final = """
-SELECT {table}_id, seq, state, at, process_id, message FROM {table}_state ORDER BY at DESC, seq DESC LIMIT ?"""
+SELECT {table}_id, seq, state, at, process_id, substr(message, 1, 1000)
+FROM {table}_state ORDER BY at DESC, seq DESC LIMIT ?"""
 _NEWEST_RUNS: Final = """
 SELECT id, 0, state, at, process_id, NULL FROM {table} ORDER BY id DESC LIMIT ?"""
 _LAST: Final = "SELECT coalesce(max(id), 0) FROM {table}"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from durable.clock import clock
+from durable.codec.inert import safe
 from durable.journal.schema import bound
 from durable.reader import sql
+from durable.reader.counting import counted
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
 from durable.reader.opening import Damaged, Opened, compiles, explained, has_log, open_for_reading, sizes
@@ -67,6 +69,7 @@ class JournalReader:
         self._connection = opened.connection
         self._immutable = opened.immutable
         self._alive = alive
+        self._closed = False
         self._flows: dict[int, tuple[str, str]] | None = None
         self._tasks: dict[int, tuple[bytes, str, str]] = {}
         self._processes: dict[int, Process] = {}
@@ -83,6 +86,7 @@ class JournalReader:
 
     def close(self) -> None:
         """Close the file, leaving everything beside it as it is."""
+        self._closed = True
         self._connection.close()
 
     def changed(self) -> bool:
@@ -105,11 +109,13 @@ class JournalReader:
         except sqlite3.Error as error:
             raise explained(self.path, error) from error
 
-    def stream(self, text: str, *parameters: object) -> Iterator[Any]:
+    def stream(self, text: str, *parameters: object) -> Generator[Any, None, None]:
         """The rows of a query one by one: for passes over a run of any length."""
         try:
             yield from self._connection.execute(text, bound(text, parameters))
         except sqlite3.Error as error:
+            if self._closed:
+                return  # a pass that nobody went on with, let go of after the file
             raise explained(self.path, error) from error
 
     @contextmanager
@@ -128,7 +134,7 @@ class JournalReader:
     def state(self, code: int) -> StateName:
         """A state by its number, as the file explains it: a newer journal may have states unknown here."""
         if not self._states:
-            self._states = KNOWN | {row[0]: StateName(row[1], row[2]) for row in self.rows(sql.STATES)}
+            self._states = KNOWN | {code: StateName(safe(a), safe(b)) for code, a, b in self.rows(sql.STATES)}
         found = self._states.get(code)
         if found is None:
             raise Damaged(str(self.path), f"it is damaged: there is no state {code!r}")
@@ -148,8 +154,7 @@ class JournalReader:
         return self._tasks[row]
 
     def _one(self, text: str, row: int) -> Any:
-        found = self.rows(text, row)
-        if not found:
+        if not (found := self.rows(text, row)):
             raise Damaged(str(self.path), f"it is damaged: row {row!r} is missing where another refers to it")
         return found[0]
 
@@ -225,21 +230,19 @@ class JournalReader:
             Execution(self.process(newest.process), run.state, newest.begun, run.ended, newest.message),
         ]
 
-    def counts(self, run: FlowRun | None) -> Counts:
-        """The task runs of a flow run and its subflows by where they stand; None: those outside any flow."""
+    def counts(self, run: FlowRun | None, most: int | None = None) -> Counts:
+        """The task runs of a flow run and its subflows by where they stand; None: those outside any flow. With `most`,
+        of a longer run the newest.
+        """
+        standing = Standing(False, -1) if run is None else self.standing(run.row)
+        found = counted(self.rows, None if run is None else run.row, standing.process, most)
+        total, completed, cached, failed, crashed, undone, mine, others, cut_off, open_, more = found
         if run is None:
-            found = self.rows(sql.COUNTS_OUTSIDE, None, -1)[0]
-            standing = Standing(False, -1)
-        else:
-            standing = self.standing(run.row)
-            found = self.rows(sql.COUNTS, run.row, standing.process)[0]
-        total, completed, cached, failed, crashed, undone, mine, others, cut_off, open_ = (n or 0 for n in found)
-        if standing.live is False and run is not None:
-            others, mine, cut_off = others + mine, 0, max(cut_off, open_)
-        elif run is None:
             mine, others = others, 0
-        other = total - completed - cached - failed - crashed - undone - mine - others
-        return Counts(total, completed, cached, failed, crashed, others, mine, undone, other, cut_off or None)
+        elif standing.live is False:
+            others, mine, cut_off = others + mine, 0, max(cut_off or 0, open_ or 0)
+        other = max(0, total - completed - cached - failed - crashed - undone - mine - others)
+        return Counts(total, completed, cached, failed, crashed, others, mine, undone, other, more, cut_off or None)
 
     def standing(self, row: int) -> Standing:
         """Who may be executing a flow run. Its root decides, for the lock is the root's."""

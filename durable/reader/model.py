@@ -158,7 +158,12 @@ class TaskRun(NamedTuple):
 
 
 class Counts(NamedTuple):
-    """The task runs of a flow run and its subflows, by what they are shown as; each is in one of these."""
+    """The task runs of a flow run and its subflows, by what they are shown as; each is in one of these.
+
+    Attributes:
+        more: there are older ones, which were not counted.
+        newest_cut_off: row of the newest one crashed or lost.
+    """
 
     total: int = 0
     completed: int = 0
@@ -169,7 +174,8 @@ class Counts(NamedTuple):
     running: int = 0
     rolled_back: int = 0
     other: int = 0
-    newest_cut_off: int | None = None  # row of the newest one crashed or lost
+    more: bool = False
+    newest_cut_off: int | None = None
 
     @property
     def cut_off(self) -> int:
@@ -219,7 +225,7 @@ class Health(NamedTuple):
         bytes: size of the file and its write-ahead log.
         problem: what a structural check found, or None; `checked` says whether the whole structure was checked.
         runs: flow runs that are nobody's subflow.
-        unfinished: of those, the ones that did not complete.
+        unfinished: of the newest 100,000 of those, the ones that did not complete.
         outside: task runs outside any flow.
     """
 

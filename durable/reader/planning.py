@@ -21,6 +21,7 @@ from durable.reader import queries
 from durable.reader.calls import Call, call, calls_in
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun
+from durable.reader.plain import plain_and_others, recurring
 from durable.reader.standing import STARTS
 
 REPLAY: Final = "replay"
@@ -58,6 +59,15 @@ class Step(NamedTuple):
     reason: str
 
 
+class Several(NamedTuple):
+    """Calls of one task with the same step: that of the first, how many, the row of the last, how long they took."""
+
+    step: Step
+    number: int
+    last: int
+    took: int
+
+
 class Divergence(NamedTuple):
     """Where a later execution first left the recorded order."""
 
@@ -66,12 +76,17 @@ class Divergence(NamedTuple):
 
 
 class Plan:
-    """The plan for one flow run."""
+    """The plan for one flow run.
+
+    Attributes:
+        left: after `together`: how many calls were not looked at.
+    """
 
     def __init__(self, reader: JournalReader, run: FlowRun, facts: Facts) -> None:
         self.reader = reader
         self.run = run
         self.continues = run.type not in _CANCELLED
+        self.left = 0
         self._facts = facts
         self._marks: dict[int, int] = {}
         self._given: dict[int, bool] = {}  # flow run -> its end is given, so its calls are not asked for
@@ -82,6 +97,39 @@ class Plan:
         for member in self.reader.family(self.run.row):
             for found in calls_in(self.reader, member):
                 yield self._step(found, 0) if self.continues else self._anew(found)
+
+    def together(self, order: Order, most: int | None) -> Iterator[Step | Several]:
+        """The same with plain calls counted together. `order` is shown them all.
+
+        Args:
+            most: how many calls, at most, are looked at one by one.
+        """
+        looked = 0
+        without = recurring(self.reader.executions(self.run))
+        family = self.reader.family(self.run.row)
+        for number, member in enumerate(family):
+            known: dict[tuple[int, int, bool], Step] = {}
+            seen = 0
+            for found in plain_and_others(self.reader, member, without=without):
+                if isinstance(found, Call):
+                    if most is not None and looked >= most:
+                        self.left = sum(self.reader.rows(queries.COUNT_CALLS, row)[0][0] for row in family[number:])
+                        self.left -= seen
+                        return
+                    looked += 1
+                    seen += 1
+                    order.see(found)
+                    yield self._step(found, 0) if self.continues else self._anew(found)
+                    continue
+                kind = found.task, found.process, found.nested
+                if kind not in known:
+                    first = call(self.reader, found.first)
+                    if first is None:
+                        continue
+                    known[kind] = self._step(first, 0) if self.continues else self._anew(first)
+                seen += found.number
+                order.see_plain(member, found.process)
+                yield Several(known[kind], found.number, found.last, found.took)
 
     def _anew(self, found: Call) -> Step:
         if found.parent is not None:
@@ -182,27 +230,47 @@ class Plan:
         return self._given[flow_run]
 
 
-def divergence(reader: JournalReader, run: FlowRun) -> Divergence | None:
+class Order:
     """Where the newest execution first left the order that the earlier ones recorded, as far as it can be seen: a call
     that had begun and not completed, and was not made again though the execution went past it; or a call made with
     other arguments than before. What it replayed, or left out of what had completed, it recorded nothing of.
     """
-    executions = reader.executions(run)
-    if len(executions) < 2:
-        return None
-    begun, number = executions[-1].started, len(executions)
-    left_out: Call | None = None
-    past = run.completed
-    for found in calls_in(reader, run.row):
-        if found.parent is not None:
-            continue
-        if found.started >= begun:
+
+    def __init__(self, reader: JournalReader, run: FlowRun) -> None:
+        self._reader = reader
+        self._run = run
+        executions = reader.executions(run)
+        self._number = len(executions)
+        self._newest = executions[-1]
+        self._past = run.completed
+        self._left_out: Call | None = None
+        self._found: Divergence | None = None
+
+    def see(self, found: Call) -> None:
+        """One call; those of the run itself come in the order they began."""
+        if self._number < 2 or self._found is not None or found.parent is not None or found.flow_run != self._run.row:
+            return
+        if found.started >= self._newest.started:
             if found.reason and found.reason.startswith("inputs changed"):
-                return _first(left_out, found, number) if left_out is not None else _other(found, number)
-            past = True
-        elif left_out is None and found.at < begun and reader.state(found.state).type != "COMPLETED":
-            left_out = found
-    return _first(left_out, None, number) if left_out is not None and past else None
+                out = self._left_out
+                self._found = _other(found, self._number) if out is None else _first(out, found, self._number)
+            self._past = True
+        elif (
+            self._left_out is None
+            and found.at < self._newest.started
+            and self._reader.state(found.state).type != "COMPLETED"
+        ):
+            self._left_out = found
+
+    def see_plain(self, flow_run: int, process: int) -> None:
+        """Calls that a process made and completed in a flow run."""
+        self._past = self._past or (flow_run == self._run.row and process == self._newest.process.row)
+
+    def divergence(self) -> Divergence | None:
+        """What was seen, when all calls were."""
+        if self._found is not None or self._left_out is None or not self._past:
+            return self._found
+        return _first(self._left_out, None, self._number)
 
 
 def _first(left_out: Call, new: Call | None, number: int) -> Divergence:

@@ -25,6 +25,13 @@ LEFT JOIN result AS o ON o.id = s.result_id
 CALL: Final = _CALL + "WHERE t.id = ?"
 CALL_BY_KEY: Final = _CALL + "WHERE t.key = ?"
 CALLS_OF: Final = _CALL + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
+ROWS_OF_TASK: Final = """
+SELECT t.id FROM task_run AS t JOIN task AS d ON d.id = t.task_id
+WHERE t.flow_run_id = ? AND t.id > ? AND (d.name = ? OR t.id IN (SELECT value FROM json_each(?)))
+ORDER BY t.id LIMIT ?"""
+COUNT_CALLS: Final = "SELECT count(*) FROM task_run AS t WHERE t.flow_run_id = ?"
+COUNT_AFTER: Final = "SELECT count(*) FROM task_run AS t WHERE t.flow_run_id = ? AND t.id > ?"
+ROWS_BETWEEN: Final = "SELECT t.id FROM task_run AS t WHERE t.flow_run_id = ? AND t.id BETWEEN ? AND ? ORDER BY t.id"
 
 # Where a call was made, of what: enough to tell what the same call of another run is called.
 IDENTITY: Final = """
@@ -43,7 +50,8 @@ SELECT substr(t.reason, 1, 4000), substr(t.version, 1, 400), substr(t.worker, 1,
        t.process_id, t.state, t.at, t.task_id
 FROM task_run AS t WHERE t.id = ?"""
 SOURCE: Final = """
-SELECT key, source, name, function, substr(tags, 1, 65536), iif(length(parts) <= 4000000, parts, '{}')
+SELECT key, source, substr(name, 1, 1000), substr(function, 1, 1000), substr(tags, 1, 65536),
+       iif(length(parts) <= 4000000, parts, '{}')
 FROM task WHERE id = ?"""
 
 YIELDS: Final = """

@@ -30,7 +30,7 @@ class Lifetime(NamedTuple):
         """The command's words; none where it is not understood."""
         try:
             found = json.loads(self.command)
-        except ValueError:
+        except (ValueError, RecursionError):
             return []
         return [str(word) for word in found] if isinstance(found, list) else []
 

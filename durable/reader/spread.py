@@ -7,7 +7,7 @@ from typing import Final
 
 from durable.reader.model import Times
 
-_STEPS: Final = 20  # buckets for each factor of e: 5 % wide, so that their middle is at most 2.5 % off
+STEPS: Final = 20  # buckets for each factor of e: 5 % wide, so that their middle is at most 2.5 % off
 
 
 class Spread:
@@ -29,7 +29,7 @@ class Spread:
             self.low = duration
         if duration > self.high:  # noqa: PLR1730 - as above
             self.high = duration
-        bucket = int(log(duration + 1) * _STEPS)
+        bucket = int(log(duration + 1) * STEPS)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
 
     def merge(self, other: Spread) -> None:
@@ -46,7 +46,7 @@ class Spread:
         for bucket, count in sorted(self.buckets.items()):
             seen += count
             if seen >= wanted:
-                return min(max(round(exp((bucket + 0.5) / _STEPS)) - 1, self.low), self.high)
+                return min(max(round(exp((bucket + 0.5) / STEPS)) - 1, self.low), self.high)
         return self.high
 
     def times(self) -> Times | None:

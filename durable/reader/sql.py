@@ -1,23 +1,28 @@
-"""Every query of the reader, each with a name and a sentence. None sorts or scans a whole table of task runs."""
+"""Every query of the reader, each with a name and a sentence. None sorts or scans a whole table of task runs.
+
+Text is cut where nobody would read on: who made the file may have written millions of characters.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
 # The states, by number, as the file itself explains them.
-STATES: Final = "SELECT code, name, type FROM state_kind"
+STATES: Final = "SELECT code, substr(name, 1, 100), substr(type, 1, 100) FROM state_kind"
 
 PROCESS: Final = """
-SELECT id, pid, host, started_at, python, durable, sqlite, durability, command, folder FROM process WHERE id = ?"""
+SELECT id, pid, substr(host, 1, 1000), started_at, substr(python, 1, 1000), substr(durable, 1, 1000),
+       substr(sqlite, 1, 1000), substr(durability, 1, 1000), substr(command, 1, 1000000), substr(folder, 1, 10000)
+FROM process WHERE id = ?"""
 
 # The functions: a few rows each.
-FLOWS: Final = "SELECT id, name, function FROM flow"
-TASK: Final = "SELECT id, key, name, function FROM task WHERE id = ?"
+FLOWS: Final = "SELECT id, substr(name, 1, 1000), substr(function, 1, 1000) FROM flow"
+TASK: Final = "SELECT id, key, substr(name, 1, 1000), substr(function, 1, 1000) FROM task WHERE id = ?"
 
 # Flow runs, without their transitions after the first.
 _FLOW_RUN: Final = """
-SELECT r.id, r.key, r.flow_id, r.name, r.state, r.at, r.process_id, r.idempotency_key, r.parent_flow_run_id,
-       r.parent_task_run_id
+SELECT r.id, r.key, r.flow_id, substr(r.name, 1, 1000), r.state, r.at, r.process_id, r.idempotency_key,
+       r.parent_flow_run_id, r.parent_task_run_id
 FROM flow_run AS r """
 FLOW_RUN: Final = _FLOW_RUN + "WHERE r.id = ?"
 FLOW_RUNS_BY_KEY: Final = _FLOW_RUN + "WHERE r.key BETWEEN ? AND ? LIMIT ?"
@@ -29,13 +34,17 @@ SUBFLOWS: Final = _FLOW_RUN + "WHERE r.parent_flow_run_id = ? AND r.id > ? ORDER
 
 # A flow run's transitions after the first, in order.
 FLOW_STATES: Final = """
-SELECT state, at, process_id, result_id, message FROM flow_run_state WHERE flow_run_id = ? ORDER BY seq"""
+SELECT state, at, process_id, result_id, substr(message, 1, 100000)
+FROM flow_run_state WHERE flow_run_id = ? ORDER BY seq"""
 
 PARAMETERS: Final = "SELECT parameters FROM flow_run WHERE id = ?"
 
-COUNT_ROOT_RUNS: Final = "SELECT count(*) FROM flow_run WHERE parent_flow_run_id IS NULL"
+COUNT_ROOT_RUNS: Final = """
+SELECT (SELECT count(*) FROM flow_run) - (SELECT count(*) FROM flow_run WHERE parent_flow_run_id IS NOT NULL)"""
 COUNT_UNFINISHED: Final = """
-SELECT count(*) FROM flow_run AS r WHERE r.parent_flow_run_id IS NULL AND coalesce(
+SELECT count(*)
+FROM (SELECT id, state FROM flow_run WHERE parent_flow_run_id IS NULL ORDER BY id DESC LIMIT 100000) AS r
+WHERE coalesce(
     (SELECT state FROM flow_run_state WHERE flow_run_id = r.id ORDER BY seq DESC LIMIT 1), r.state)
     NOT IN (7, 8, 9, 14)"""
 COUNT_OUTSIDE: Final = "SELECT count(*) FROM task_run WHERE flow_run_id IS NULL"
@@ -71,9 +80,10 @@ COUNTS_OUTSIDE: Final = _COUNTED.format(source="(SELECT * FROM task_run WHERE fl
 
 # Task runs as they stand, with all that is shown of one. One that was rolled back had ended before.
 _TASK_RUN: Final = """
-SELECT t.id, t.key, t.task_id, t.name, t.state, t.at, t.process_id, t.occurrence, t.inputs, t.flow_run_id, t.parent_id,
+SELECT t.id, t.key, t.task_id, substr(t.name, 1, 1000), t.state, t.at, t.process_id, t.occurrence, t.inputs,
+       t.flow_run_id, t.parent_id,
        s.state, iif(s.state = 9, (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state = 7),
-                    s.at), s.process_id, s.message, s.result_id, length(o.payload),
+                    s.at), s.process_id, substr(s.message, 1, 100000), s.result_id, length(o.payload),
        (SELECT max(b.at) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6)),
        (SELECT count(*) FROM task_run_state AS b WHERE b.task_run_id = t.id AND b.state IN (5, 6))
 FROM task_run AS t
@@ -95,7 +105,7 @@ FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
 WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
 
 # Which task runs were called in the body of another.
-NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND parent_id < id ORDER BY id"
+NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND id > ? AND parent_id < id ORDER BY id"
 
 RESULT: Final = "SELECT format, length(payload), substr(payload, 1, :b) FROM result WHERE id = :a"
 

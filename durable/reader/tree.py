@@ -12,16 +12,19 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from heapq import merge
+from itertools import chain
+from math import log
 from typing import Any, Final
 
 from durable.reader import sql
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun, Node, TaskRun
-from durable.reader.spread import Spread
+from durable.reader.spread import STEPS, Spread
 from durable.reader.standing import STARTS, UNDONE, Standing
 
 ALIKE: Final = 4  # siblings from which on equal ones are shown together
 _PAGE: Final = 500
+_END: Final = (None, None, 0, 0, 0, 0, None, 0, 0)
 
 
 class _Item:
@@ -98,7 +101,7 @@ def every(reader: JournalReader, run: FlowRun | None) -> Iterator[Node]:
 def calls_of(reader: JournalReader, task: TaskRun) -> Iterator[Node]:
     """What one task run called, each by itself."""
     run = reader.flow_run(task.flow_run_row) if task.flow_run_row is not None else None
-    yield from _Expanded(reader, run).calls_of_task(task, 0)
+    yield from _Expanded(reader, run, task.row).calls_of_task(task, 0)
 
 
 def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
@@ -108,7 +111,7 @@ def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
     family: list[int | None] = [*reader.family(run.row)] if run is not None else [None]
     subflows = {}
     for member in family:
-        callers.update((parent, None) for _, parent in reader.stream(sql.NESTED, member))
+        callers.update((parent, None) for _, parent in reader.stream(sql.NESTED, member, 0))
         if member is not None:
             subflows[member] = reader.subflows(member)
             callers.update(
@@ -128,17 +131,38 @@ def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
 
 
 def _collect_tasks(reader: JournalReader, member: int | None, scope: _Item, callers: dict[int, _Item | None]) -> None:
-    """One pass over the transitions of a flow run's own task runs: several rows each, together and in order."""
-    add = _Adder(reader, reader.standing(member) if member is not None else None, scope, callers).add
+    """One pass over the transitions of a flow run's own task runs: several rows each, together and in order.
+
+    Of a million of them nearly all are counted with those before, so that is done here, without a call or an object.
+    """
+    adder = _Adder(reader, reader.standing(member) if member is not None else None, scope, callers)
+    together = adder.together
     row = task = started = state = process = began = ended = attempts = 0
     parent: int | None = None
     met = False
-    for id_, parent_, task_, first_state, first_at, first_process, later, at, by in reader.stream(
-        sql.TRANSITIONS, member
+    for id_, parent_, task_, first_state, first_at, first_process, later, at, by in chain(
+        reader.stream(sql.TRANSITIONS, member), [_END]
     ):
         if id_ != row or not met:
             if met:
-                add(row, parent, task, started, state, process, began, ended, attempts)
+                spread = None
+                if parent is None and row not in callers:
+                    item = together.get((task, state, process))
+                    if item is not None:
+                        item.count += 1
+                        item.last = row
+                        if attempts > 1:
+                            item.retried += 1
+                        spread = item.spread
+                        duration = ended - began
+                        if duration < spread.low or duration > spread.high:
+                            spread.add(duration)
+                        else:
+                            spread.total += duration
+                            bucket = int(log(duration + 1) * STEPS)
+                            spread.buckets[bucket] = spread.buckets.get(bucket, 0) + 1
+                if spread is None:
+                    adder.add(row, parent, task, started, state, process, began, ended, attempts)
             met, row = True, id_
             parent, task, started = parent_, task_, first_at
             state, process, began, ended = first_state, first_process, first_at, first_at
@@ -150,12 +174,14 @@ def _collect_tasks(reader: JournalReader, member: int | None, scope: _Item, call
             if later in STARTS:
                 began = at
                 attempts += 1
-    if met:
-        add(row, parent, task, started, state, process, began, ended, attempts)
 
 
 class _Adder:
-    """Puts task runs in their places."""
+    """Puts task runs in their places.
+
+    Attributes:
+        together: by task, state and process: what those called in the flow's own body, and ended, are counted with.
+    """
 
     def __init__(
         self, reader: JournalReader, standing: Standing | None, scope: _Item, callers: dict[int, _Item | None]
@@ -165,6 +191,7 @@ class _Adder:
         self.scope = scope
         self.callers = callers
         self.kinds: dict[tuple[int, int, int], tuple[tuple[bytes, str], bool]] = {}
+        self.together: dict[tuple[int, int, int], _Item] = {}
 
     def add(
         self,
@@ -197,13 +224,15 @@ class _Adder:
             item.count += 1
             item.last = row
             item.retried += attempts > 1
+            if parent is None and has_ended:
+                self.together[task, state, process] = item
         else:
             item = _Item(kind[1], started, row, is_flow=False)
             item.retried = int(attempts > 1)
             group.add(item)
+            item = item.resolved()
             if is_caller:
                 self.callers[row] = item
-            item = item.resolved()
         if has_ended:
             item.spread.add(ended - began)
 
@@ -222,17 +251,24 @@ def _shown(reader: JournalReader, item: _Item, depth: int) -> Iterator[Node]:
 
 
 class _Expanded:
-    """The tree, each run by itself. Holds who called whom, for calls made in a task's body only."""
+    """The tree, each run by itself. Holds who called whom, for calls made in a task's body only; with `below`, for
+    those that this task run led to.
+    """
 
-    def __init__(self, reader: JournalReader, run: FlowRun | None) -> None:
+    def __init__(self, reader: JournalReader, run: FlowRun | None, below: int | None = None) -> None:
         self.reader = reader
         self.called: dict[int, array[int]] = {}
         self.subflows: dict[int, list[FlowRun]] = {}  # by the calling task run
         self.own: dict[int, list[FlowRun]] = {}  # by flow run: called in its own body
+        inside: set[int] = set()
         family: list[int | None] = [*reader.family(run.row)] if run is not None else [None]
         for member in family:
-            for row, parent in reader.stream(sql.NESTED, member):
-                self.called.setdefault(parent, array("q")).append(row)
+            here = below is not None and run is not None and member == run.row
+            for row, parent in reader.stream(sql.NESTED, member, (below or 0) if here else 0):
+                if not here or parent == below or parent in inside:
+                    self.called.setdefault(parent, array("q")).append(row)
+                    if here:
+                        inside.add(row)
             for flow in reader.subflows(member) if member is not None else []:
                 where = self.own.setdefault(member or 0, [])
                 if flow.parent_task_row is not None:

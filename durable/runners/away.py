@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
+from pathlib import Path
 from types import GeneratorType
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from durable.errors import ConfigurationError, MissingContextError, NotSerializa
 from durable.logs import root_log
 from durable.outcomes import without_engine
 from durable.output import printing
+from durable.ownership import locks_beside
 from durable.runners.parcels import HERE, Parcel
 from durable.runs import Scope, current
 from durable.timeouts import Limit
@@ -125,6 +127,9 @@ def execute(parcel: Parcel | bytes, sink: Sink | None = None) -> Reply:
 def _executed(parcel: Parcel, scope: Scope, sink: Sink | None = None) -> Reply:
     current.set(scope)
     _sink.set(sink)
+    beside = Path(parcel.journal)
+    if beside.parent.is_dir():  # else it is another machine, which has limits of its own
+        locks_beside.set(beside)
     limit = None if parcel.timeout is None else Limit(parcel.timeout, parcel.where)
     worker = "" if sink is None else _here()
     if scope.log_prints:

@@ -9,8 +9,8 @@ it first submits. Rules:
 3. At most `BACKLOG` calls that could run wait for a place; a thread that submits more waits until half of them are
    gone. An event loop is never made to wait: there the rest is queued.
 4. When the flow's body has returned, all that was submitted is waited for; a failure nobody asked about fails the flow.
-   When the body has raised, what has not begun is called off and what runs is waited for; SIGTERM and a second Ctrl-C
-   abandon it, for a resume to run again.
+   When the body has raised, what has not begun, or waits for another attempt, is called off, and what runs is waited
+   for; SIGTERM and a second Ctrl-C abandon it. A resume runs either again.
 5. The newest outcomes are kept by their futures, older ones are read from the journal again (`durable.runners.kept`).
 6. Async tasks run on the flow's own event loop; where it has none, on one loop beside it (`durable.runners.loops`).
 """
@@ -30,6 +30,7 @@ from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
 from durable.interrupts import give_up, giving_up
 from durable.outcomes import message_of
+from durable.rests import call_off, look_again
 from durable.runners.kept import Outcomes, is_recorded
 from durable.runners.loops import AT_ONCE, Coroutines, running_loop
 from durable.runners.tally import Tally
@@ -52,6 +53,7 @@ class TaskRunner:
         ships: bodies are executed elsewhere, those of async tasks too, so that `_start` gets them all.
         coroutines: the async task runs.
         tally: how many were submitted, and how they ended.
+        closing: nothing more begins, not even another attempt.
     """
 
     ships: ClassVar[bool] = False
@@ -67,10 +69,11 @@ class TaskRunner:
         self._outcomes = Outcomes()
         self._queued = 0  # calls that could run and have not begun
         self._without_room = 0  # threads that wait to submit
-        self._closing = False
+        self.closing = False
         self._called_off: list[Future[Any]] = []  # what is to end without having begun
 
-    # What subclasses say.
+    # What durable calls.
+    # Of that, what subclasses say.
 
     def duplicate(self) -> TaskRunner:
         """Another runner like this one, for one flow run."""
@@ -180,14 +183,15 @@ class TaskRunner:
     # What futures call.
 
     def cancel(self, future: Future[Any]) -> bool:
-        """Call a future off if its body has not begun; stop an async one at its next ``await``."""
+        """Call off one that has not begun or waits for another attempt; stop an async one at its next ``await``."""
         with self.lock:
             if future.done():
                 return future.cancelled()
             if future.cancelling:
                 return True
             if future.begun and future.loop_task is None:
-                return False
+                future.cancelling = call_off(future.call)
+                return future.cancelling
             task, loop, call = future.loop_task if future.begun else None, future.loop, future.call
             future.cancelling = call.called_off = True
         if task is None:
@@ -300,7 +304,7 @@ class TaskRunner:
         with self.lock:
             if future.cancelling:
                 return
-            if self._closing:
+            if self.closing:
                 future.cancelling = True
             else:
                 self._queued += 1
@@ -346,6 +350,7 @@ class TaskRunner:
     def _call_off(self, error: BaseException) -> None:
         """Begin nothing more, and end what has not begun. May be interrupted, and called again."""
         self._begin_nothing_more()
+        look_again()
         while self._called_off:
             future = self._called_off[-1]
             if not future.done():
@@ -362,7 +367,7 @@ class TaskRunner:
                 self._called_off = [future for future in self._unfinished if not (future.begun or future.cancelling)]
             for future in self._called_off:  # all, before the first ends: none is handed on by the end of another
                 future.cancelling = True
-            self._closing = True
+            self.closing = True
 
     def _give_up(self) -> None:
         """Wait no longer; whatever still runs records nothing more (rule 4)."""
@@ -377,7 +382,7 @@ class TaskRunner:
 
     def _end_quietly(self) -> None:
         self._outcomes.failures()
-        self._closing = False
+        self.closing = False
         self._close_all()
 
     def _close_all(self) -> None:

@@ -20,7 +20,7 @@ from durable.drivers import drive_async, drive_async_generator
 from durable.futures import Future, executing
 from durable.generation import GeneratorCall
 from durable.runners.queue import WorkQueue
-from durable.states import CANCELLED, CRASHED, State
+from durable.states import AWAITING_RETRY, CANCELLED, CRASHED, State
 
 AT_ONCE: Final = 1000  # async task runs that have begun and do not wait for another one
 
@@ -135,7 +135,7 @@ def was_called_off(runner: Host, future: Future[Any]) -> bool:
         runner.ends(future, call.state_of(None))
     elif call.done and call.kind is not None and call.kind is not CRASHED:  # it waited for its last commit only
         runner.ends(future, call.state())
-    elif future.cancelling:  # it waited for its first commit, or between two attempts
+    elif future.cancelling or call.kind is AWAITING_RETRY:  # it waited for its first commit, or for another attempt
         runner.end_cancelled(future)
     else:
         return False

@@ -40,7 +40,8 @@ class Reference(NamedTuple):
             ConfigurationError: it is not there.
         """
         try:
-            value: Any = sys.modules.get(self.module) or importlib.import_module(self.module)
+            # Not from sys.modules: another thread of the worker may be in the middle of importing it.
+            value: Any = importlib.import_module(self.module)
             for part in (*self.qualname.split("."), *self.steps):
                 value = getattr(value, part)
         except (ImportError, AttributeError) as error:
@@ -80,6 +81,7 @@ class Parcel:
         level: from which level on durable's loggers log.
         timeout: seconds it may run, where the worker keeps the time.
         home: the interpreter and process of the driver.
+        journal: the journal's file, beside which limits are kept.
     """
 
     __slots__ = (
@@ -90,6 +92,7 @@ class Parcel:
         "fn",
         "home",
         "is_async",
+        "journal",
         "kwargs",
         "level",
         "log_prints",
@@ -111,6 +114,7 @@ class Parcel:
     level: int
     timeout: float | None
     home: tuple[bytes, int]
+    journal: str
 
     @classmethod
     def of(cls, call: Call, flow_run: bytes | None, *, keeps_time: bool) -> Parcel:
@@ -121,7 +125,7 @@ class Parcel:
         made.flow_run, made.flow_name = flow_run, (run.name, run.flow_name) if run is not None else ("", "")
         made.log_prints, made.level = call.log_prints, task_log.getEffectiveLevel()
         made.timeout = definition.options.timeout if keeps_time else None
-        made.home = HERE, os.getpid()
+        made.home, made.journal = (HERE, os.getpid()), str(call.journal.path)
         return made
 
     def packed(self, dumps: Callable[[Any], bytes], *, by_value: bool = False) -> bytes:
@@ -189,6 +193,7 @@ _FACTS: Final = (
     "flow_run",
     "home",
     "is_async",
+    "journal",
     "level",
     "log_prints",
     "task_run",

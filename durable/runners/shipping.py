@@ -161,7 +161,8 @@ class ShippingTaskRunner(TaskRunner):
         self._driver: LoopThread | None = None
         self._facts: bytes | None = None
 
-    # What subclasses say.
+    # What durable calls.
+    # Of that, what subclasses say.
 
     async def prepare(self, place: Any) -> str:
         """Make a place ready for a body: the name of what will execute it."""

@@ -11,7 +11,7 @@ from durable.errors import ConfigurationError
 from durable.futures import Future, executing
 from durable.generation import GeneratorCall
 from durable.runners.base import TaskRunner, collected
-from durable.runners.loops import AT_ONCE
+from durable.runners.loops import AT_ONCE, was_called_off
 from durable.runners.queue import WorkQueue
 from durable.settings import setting
 
@@ -107,7 +107,8 @@ class ThreadPoolTaskRunner(TaskRunner):
         try:
             state = collected(call, list(drive_generator(call))) if isinstance(call, GeneratorCall) else drive(call)
         except BaseException as error:  # noqa: BLE001 - it is raised to whoever asks for the result
-            self.breaks(future, error)
+            if type(error).__name__ != "CancelledError" or not was_called_off(self, future):
+                self.breaks(future, error)
         else:
             self.ends(future, state)
 

@@ -1,4 +1,4 @@
-"""The flow run whose body, or a task of which, is executing.
+"""The flow run whose body is executing, or that of a task or of a hook in it.
 
 Attributes: ``id``, ``name``, ``flow_name``, ``flow_version``, ``tags``, ``parameters``, ``run_count``,
 ``scheduled_start_time``, ``parent_flow_run_id``, ``root_flow_run_id``.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from durable.runs import current
+from durable.runs import around
 from durable.runtime.facts import fact
 
 # What `__getattr__` gives, to a type checker.
@@ -41,7 +41,7 @@ _OUTSIDE: Final[dict[str, Any]] = {
 if not TYPE_CHECKING:  # an attribute that is not there is an error already
 
     def __getattr__(name: str) -> Any:
-        scope = current.get()
+        scope = around()
         return fact(
             "flow_run", name, None if scope is None or scope.flow_run is None else scope.flow_run.view(), _OUTSIDE
         )

@@ -1,4 +1,4 @@
-"""The task run whose body is executing.
+"""The task run whose body, or a hook of which, is executing.
 
 Attributes: ``id``, ``name``, ``task_name``, ``task_version``, ``tags``, ``parameters``, ``run_count``, ``flow_run_id``.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from durable.runs import current
+from durable.runs import around
 from durable.runtime.facts import fact
 
 # What `__getattr__` gives, to a type checker.
@@ -35,7 +35,7 @@ _OUTSIDE: Final[dict[str, Any]] = {
 if not TYPE_CHECKING:  # an attribute that is not there is an error already
 
     def __getattr__(name: str) -> Any:
-        scope = current.get()
+        scope = around()
         return fact("task_run", name, None if scope is None or not scope.is_task_run else scope.view(), _OUTSIDE)
 
 

@@ -89,7 +89,8 @@ def configure(
         flow_default_retries, flow_default_retry_delay_seconds: for flows that do not say; 0 by default.
         task_refresh_cache: for tasks that do not say.
         task_disable_caching: True looks no memo up, whatever a task says. A resumed run keeps what it completed.
-        progress: whether a flow's progress is shown on a terminal; True by default.
+        progress: whether it is shown how far a flow is, by a line on a terminal, by log lines elsewhere; True by
+            default.
         thread_pool_max_workers: threads of a thread pool that does not say.
         concurrency_limits: what the names of `durable.concurrency` stand for: ``{"github-api": 5}``, or for a rate
             ``{"github-api": {"limit": 30, "slot_decay_per_second": 0.5}}``.

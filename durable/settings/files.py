@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from durable.errors import ConfigurationError
@@ -17,6 +16,7 @@ from durable.settings.table import SETTINGS, unknown
 
 PYPROJECT: Final = "pyproject.toml"
 _TABLE: Final = "[tool.durable]"
+_LONGEST: Final = 16 << 20  # bytes of a file that is read
 
 
 class Layer(NamedTuple):
@@ -79,12 +79,17 @@ def read(path: str) -> bytes:
     """What a file holds.
 
     Raises:
-        ConfigurationError: it cannot be read.
+        ConfigurationError: it cannot be read, or is no file of settings by its length.
     """
     try:
-        return Path(path).read_bytes()
+        # A pipe that nobody writes to, or a device without an end, must not keep a program from starting.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            text = file.read(_LONGEST + 1) or b""
     except OSError as error:
         raise ConfigurationError(f"{path}: expected a file of settings; it cannot be read: {error.strerror}") from None
+    if len(text) > _LONGEST:
+        raise ConfigurationError(f"{path}: expected a file of settings; it is longer than {_LONGEST >> 20} MB")
+    return text
 
 
 def parsed(path: str, text: bytes) -> dict[str, Any]:

@@ -146,7 +146,13 @@ _ALL: Final = (
         default=False,
         about="No memo is looked up, whatever a task says. A resumed run still keeps what it completed.",
     ),
-    _setting("progress", "DURABLE_PROGRESS", FLAG, default=True, about="Show a flow's progress on a terminal."),
+    _setting(
+        "progress",
+        "DURABLE_PROGRESS",
+        FLAG,
+        default=True,
+        about="Show how far a flow is: a line on a terminal, log lines elsewhere.",
+    ),
     _setting(
         "thread_pool_max_workers",
         "DURABLE_TASK_RUNNER_THREAD_POOL_MAX_WORKERS DURABLE_TASKS_RUNNER_THREAD_POOL_MAX_WORKERS",

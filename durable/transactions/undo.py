@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from durable.callbacks import fire
 from durable.journal import Entry, Journal, Statement
 from durable.journal.rollbacks import Run, called_by, standing
-from durable.runs import Scope, current
+from durable.runs import Aside, around, current
 from durable.states import COMPLETED, ROLLED_BACK, check_transition
 from durable.transactions.modes import TransactionState
 
@@ -181,14 +181,14 @@ def called(hook: Hook, owner: Undoable, errors: list[Exception]) -> Awaitable[No
 @contextmanager
 def outside(*, replaying: bool = True) -> Iterator[None]:
     """Calls made in here belong to no transaction; without `replaying` each is a new task run of its own."""
-    around, scope = active.get(), current.get()
+    block, scope = active.get(), current.get()
     active.set(None)
     if scope is not None and not replaying:
-        current.set(Scope(os.urandom(16), scope.flow_run, scope.journal))
+        current.set(Aside(around() or scope, scope.flow_run))
     try:
         yield
     finally:
-        active.set(around)
+        active.set(block)
         current.set(scope)
 
 

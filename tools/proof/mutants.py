@@ -79,12 +79,14 @@ ALL: Final = (
     Mutant(
         "what is recorded is looked for",
         "kill/sync",
-        _CALL + "runs.FlowRun.recorded = lambda self, key: None\n",
+        _CALL + "runs.FlowRun.recorded = runs.FlowRun.foreseen = lambda self, key: None\n",
     ),
     Mutant(
         "a completed task is replayed",
         "kill/sync",
         _CALL
+        + "from durable import tasks\n"
+        + "tasks.at_once = lambda definition, scope, key: recall.TO_DECIDE\n"
         + "own = recall._own\n"
         + "recall._own = lambda asked, record, key: own(asked, record, key)._replace(ended=False, reason='mutant')\n",
     ),

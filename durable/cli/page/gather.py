@@ -109,7 +109,7 @@ class Profile:
         called: list[tuple[int, int]] = []
         flows: list[tuple[Kind, FlowRun]] = []
         for member in family:
-            self._callers.update((parent, None) for _, parent in self.reader.stream(sql.NESTED, member))
+            self._callers.update((parent, None) for _, parent in self.reader.stream(sql.NESTED, member, 0))
             for flow in self.reader.subflows(member):
                 kind = self._kind(("flow", flow.function, flow.flow), flow.flow, flow.function, is_flow=True)
                 self._members[flow.row] = kind

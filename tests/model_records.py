@@ -1,0 +1,173 @@
+"""What the model's journal is made of: runs, their transitions, failures, and the reasons for what is executed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+NEAREST = 3  # so many recorded calls are compared for what is most alike
+YOUNG = 12 * 3600.0  # seconds: resume_within
+CUT_OFF = "cut off: its process died"
+CLOSED = "closed early: its consumer now asks for more"
+Name = tuple[Any, ...]
+OVER = ("Completed", "Cached")
+IN_FLIGHT = ("Running", "Retrying", "AwaitingRetry")
+
+
+class Event(NamedTuple):
+    """A transition: why, in what it ended, and its place in the order of all."""
+
+    state: str
+    order: int
+    why: Any = None
+    value: Any = None
+    kept: bool = True
+
+
+@dataclass
+class Run:
+    """A flow run or task run."""
+
+    name: Name
+    flow: Name
+    events: list[Event] = field(default_factory=list)
+    yields: list[int] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
+    key: Any = None
+    expires: float | None = None
+
+    @property
+    def state(self) -> str:
+        return self.events[-1].state
+
+    @property
+    def attempts(self) -> int:
+        return sum(event.state in ("Running", "Retrying") for event in self.events)
+
+    @property
+    def failures(self) -> list[Event]:
+        """Failed attempts, in order."""
+        return [e for e in self.events if e.state in ("Failed", "AwaitingRetry") or (e.state == "Retrying" and e.why)]
+
+
+class Before(NamedTuple):
+    """What a run was: how many transitions and yielded values it had, and what its result counted by."""
+
+    events: int
+    yields: int
+    parts: dict[str, Any]
+    key: Any
+    expires: float | None
+
+
+class Boomed(Exception):
+    """The body's own failure, or one of durable's (`own`): ``(class name, message)``."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
+
+    @property
+    def text(self) -> str:
+        return f"{self.kind}: {self.message}" if self.message else self.kind
+
+
+class Cut(BaseException):
+    """The process is cut off here: "kill" or "interrupt"."""
+
+
+@dataclass
+class Frame:
+    """One execution of a body. `mark`: failures up to there have a new chance."""
+
+    name: Name
+    flow: Name
+    x: int
+    mark: int
+    resumed: bool
+    equal: Counter[Any] = field(default_factory=Counter)
+
+
+class Journal:
+    """What is recorded. `now` is the time, `how` the process is cut off, `at_once` what ran at once before its end."""
+
+    def __init__(self) -> None:
+        self.runs: dict[Name, Run] = {}
+        self.roots: list[tuple[Name, int]] = []
+        self.last: dict[Name, float] = {}
+        self.now = 0.0
+        self.order = 0
+        self.log: list[tuple[str, int, int, int]] = []
+        self.points = 0
+        self.how = "kill"
+        self.at_once: dict[Name, Before] | None = None
+        self.groups: list[tuple[int, int]] = []  # the points passed while calls ran at once
+        self.doubtful: dict[Name, Before] = {}  # what ran at once when it was killed, as it was before
+        self.unasked: dict[Name, dict[Name, Run]] = {}  # of each flow run: what is on record and not asked for yet
+        self.recorded: dict[Name, list[Run]] = {}  # of each flow run: what was on record when its body began
+
+    def settle(self, there: dict[Name, tuple[int, int]]) -> None:
+        """It was killed while calls ran at once: how far each had come is nobody's promise, and is taken as it is.
+
+        Args:
+            there: how many transitions and yielded values each run has.
+        """
+        for name, before in self.doubtful.items():
+            run, (events, yields) = self.runs[name], there.get(name, (0, 0))
+            assert before.events <= events <= len(run.events), f"{name}: {before}, {events} transitions"
+            assert before.yields <= yields <= len(run.yields), f"{name}: {before}, {yields} values"
+            del run.events[events:], run.yields[yields:]
+            if not events:
+                del self.runs[name]
+            elif events == before.events:
+                run.parts, run.key, run.expires = before[2:]
+
+    def new(self, frame: Frame, name: Name) -> Run:
+        run = self.runs[name] = Run(name, frame.flow)
+        return run
+
+    def begins(self, run: Run, why: Any) -> None:
+        if run.events and run.state in IN_FLIGHT:
+            self.enters(run, "Crashed", None)
+        self.enters(run, "Running", why)
+
+    def interrupted(self, run: Run) -> None:
+        if self.how == "interrupt":
+            self.enters(run, "Crashed", None)
+
+    def enters(self, run: Run, state: str, why: Any, value: Any = None, *, kept: bool = True) -> None:
+        if self.at_once is not None:
+            self.at_once.setdefault(run.name, Before(len(run.events), len(run.yields), run.parts, run.key, run.expires))
+        self.order += 1
+        run.events.append(Event(state, self.order, why, value, kept))
+        root = run.name
+        while root[0] != "run":
+            root = root[1]
+        self.last[root] = self.now
+
+    def _mark(self, run: Run, *states: str) -> int:
+        return max((e.order for e in run.failures if not states or e.state in states), default=0)
+
+
+class AnyOf(list[Any]):
+    """One of several reasons."""
+
+
+def different(before: dict[str, Any], now: dict[str, Any]) -> str:
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return f"source changed: {', '.join(names) or 'itself'}"
+
+
+def nearest(given: tuple[int, ...], others: list[Run], among: int = NEAREST) -> Any:
+    """Which argument of the most similar recorded call was another one."""
+    told = []
+    for run in others:
+        before = run.name[3]
+        if len(before) == len(given) and before != given:
+            pairs = [(n, b, g) for n, b, g in zip("xy", before, given, strict=False) if b != g]
+            told.append(f"inputs changed: {', '.join(f'{n}: {b} -> {g}' for n, b, g in pairs)}")
+    if len(told) <= among:
+        fewest = min((text.count("->") for text in told), default=0)
+        told = [text for text in told if text.count("->") == fewest]
+    return AnyOf(told) if told else None

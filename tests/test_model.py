@@ -1,0 +1,251 @@
+"""Random programs, edited between executions and cut off anywhere, do what the documents say: `model` predicts it.
+
+For every process: how it ends, which bodies run and what attempt each is told to be; and then, for every run in the
+journal, all transitions with their reasons, values and errors, and what was yielded.
+
+``MODEL_SECONDS=900 pytest tests/test_model.py -s`` goes on for so long with new programs, and says how far it came.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, ClassVar
+
+import model_programs as programs
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from model import Model
+from model_process import Seen, Server, seen
+from model_records import AnyOf, Event, Name
+from scripts import Script
+
+SOAK = float(os.environ.get("MODEL_SECONDS", "0"))
+counted: Counter[str] = Counter()
+
+
+class Journeys(RuleBasedStateMachine):
+    """One program's life."""
+
+    server: ClassVar[Server]
+    root: ClassVar[Path]
+
+    @initialize(program=programs.programs())
+    def begin(self, program: programs.Program) -> None:
+        self.program = program
+        self.model = Model()
+        self.model.now = 1_800_000_000.0
+        self.epoch = 0
+        self.folder = Path(tempfile.mkdtemp(dir=self.root))
+        counted["programs"] += 1
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+    # Edits.
+
+    @rule(data=st.data())
+    def edit(self, data: Any) -> None:
+        kind = data.draw(
+            st.sampled_from(("steps", "steps", "argument", "rename", "source", "source", "fail", "options"))
+        )
+        counted["edits"] += 1
+        if kind in ("steps", "argument"):
+            self.edit_steps(data, kind)
+            return
+        index = data.draw(st.integers(0, programs.GENERATOR))
+        task = self.program.tasks[index]
+        if kind == "rename":
+            task.name = task.name[0] if len(task.name) > 1 else task.name + "_2"
+        elif kind == "source":
+            setattr(task, data.draw(st.sampled_from(("version", "helper", "constant"))), data.draw(st.integers(0, 1)))
+        elif kind == "fail":
+            task.fail = data.draw(st.sampled_from((0, 0, 0, 1, 2, 3)))
+        else:
+            new = data.draw(programs.tasks(index))
+            new.name, new.body, new.version, new.fail, new.yields = (
+                task.name, task.body, task.version, task.fail, task.yields,
+            )  # fmt: skip
+            self.program.tasks[index] = new
+
+    def edit_steps(self, data: Any, kind: str) -> None:
+        body, steps = self.body(data)
+        where = data.draw(st.integers(0, 3)) % (len(body) + 1)
+        what = "argument" if kind == "argument" else data.draw(st.sampled_from(("insert", "remove", "reorder")))
+        if what == "insert":
+            body.insert(where, data.draw(steps))
+        elif where == len(body):
+            return
+        elif what == "remove":
+            del body[where]
+        elif what == "reorder":
+            body.append(body.pop(where))
+        else:
+            step = body[where]
+            step = step.calls[0] if isinstance(step, programs.Group) else step
+            step.x = data.draw(st.integers(1, 3))
+            if isinstance(step, programs.Call):
+                step.y = data.draw(st.sampled_from((0, 1)))
+
+    def body(self, data: Any) -> tuple[list[Any], Any]:
+        which = data.draw(st.sampled_from(("job", "job", "inner", 0, 1, 2)))
+        if which == "job":
+            return self.program.job, programs.steps(flow=True)
+        if which == "inner":
+            return self.program.inner, programs.steps(1)
+        return self.program.tasks[which].body, programs.steps(which + 1)
+
+    # A process.
+
+    @rule(
+        x=st.sampled_from((1, 1, 2)),
+        cut=st.none() | st.integers(0, 200),
+        how=st.sampled_from(("kill", "kill", "interrupt")),
+        never=st.sampled_from((False,) * 5 + (True,)),
+        waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
+    )
+    def execute(self, x: int, cut: int | None, how: str, *, never: bool, waited: int) -> None:
+        self.epoch += 1
+        self.model.now += waited
+        model = self.model
+        trial = copy.deepcopy(model)
+        trial.execute(self.program, x, self.epoch, 0, how, never=never)
+        at = 0 if cut is None or not trial.points else 1 + cut % trial.points
+        if any(first < at <= last for first, last in trial.groups):
+            how = "kill"  # an interruption of calls that run at once reaches some of them or all
+        (self.folder / "job.py").write_text(programs.source_of(self.program))
+        ended = self.server.run(
+            self.folder,
+            x=x,
+            epoch=self.epoch,
+            cut=at,
+            how=how,
+            now=model.now,
+            environment={"DURABLE_RESUME": "never" if never else "auto"},
+        )
+        there = seen(self.folder / "runs.db")
+        end, value = model.execute(self.program, x, self.epoch, at, how, never=never)
+        try:
+            _same("its end", (ended["end"], _shown(ended.get("value"))), (end, _shown(value)))
+            _same("the points it passed", ended["points"], 0 if end == "killed" else model.points)
+            self.check_log(ended["log"])
+            self.check_journal(there)
+        except AssertionError as error:
+            text = programs.source_of(self.program)
+            raise AssertionError(f"{error}\n\nprocess {self.epoch}, cut at {at} ({how}), of\n\n{text}") from None
+        counted["processes"] += 1
+        counted[end] += 1
+        counted["executions"] += len(ended["log"])
+
+    def check_log(self, log: list[tuple[str, int, int, int]]) -> None:
+        """Which bodies ran, and what attempt each was told to be."""
+        expected = self.model.log
+        if self.model.doubtful:
+            _same("bodies that had no reason to run", Counter(log) - Counter(expected), Counter())
+        elif self.model.groups:
+            _same("the bodies that ran", sorted(log), sorted(expected))
+        else:
+            _same("the bodies that ran, in order", log, expected)
+
+    def check_journal(self, there: dict[Name, Seen]) -> None:
+        """Every run has the transitions it must have, and no other run is there."""
+        if self.model.doubtful:
+            self.model.settle({name: (len(run.events), len(run.yields)) for name, run in there.items()})
+        _same("the runs", there.keys(), self.model.runs.keys())
+        for name, run in self.model.runs.items():
+            found = there[name]
+            if len(found.events) != len(run.events) or not all(map(_agree, run.events, found.events)):
+                _same(str(name), found.events, [(e.state, e.why, e.value) for e in run.events])
+            _same(f"what {name} yielded", found.yields, run.yields)
+            counted["states"] += len(run.events)
+
+
+def _same(what: str, found: Any, expected: Any) -> None:
+    if found != expected:
+        raise AssertionError(f"{what}\nfound    {found}\nexpected {expected}")
+
+
+def _agree(expected: Event, found: tuple[str, str | None, Any]) -> bool:
+    state, message, value = found
+    if state != expected.state:
+        return False
+    if state == "Completed":
+        return value == (expected.value if expected.kept else None)
+    if state == "Cached":
+        return bool(value == expected.value)
+    if state in ("Failed", "Retrying", "AwaitingRetry"):
+        return _shown(message) == _shown(expected.why)
+    return state == "Crashed" or _is_reason(message, expected.why)
+
+
+def _is_reason(found: str | None, why: Any) -> bool:
+    if isinstance(why, AnyOf):
+        return found in why
+    if why == "expired":
+        return found is not None and found.startswith("expired: ")
+    if isinstance(why, str) and why.startswith("previous failed: "):
+        return _shown(found) == _shown(why)
+    counted[f"reason {why.partition(':')[0] if why else why}"] += 1
+    return bool(found == why)
+
+
+def _shown(value: Any) -> Any:
+    """A value; of an error of durable's own, only which it is."""
+    for own in ("TaskInterrupted", "GeneratorDiverged"):
+        if isinstance(value, str) and own in value:
+            return value[: value.index(own) + len(own)]
+    return value
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Any:
+    folder = tmp_path / "kit"
+    folder.mkdir()
+    script = Script(folder)
+    here = str(Path(__file__).parent)
+    environment = script.environment()
+    environment["PYTHONPATH"] = os.pathsep.join([here, environment["PYTHONPATH"]])
+    server = Server(environment)
+
+    class Machine(Journeys):
+        pass
+
+    Machine.server, Machine.root = server, tmp_path
+    yield Machine
+    server.close()
+
+
+def test_what_runs_and_what_is_recorded_is_what_the_documents_say(machine: Any) -> None:
+    quick = settings(
+        max_examples=20,
+        stateful_step_count=10,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine, settings=quick)
+
+
+@pytest.mark.skipif(not SOAK, reason="MODEL_SECONDS says for how long")
+def test_soak(machine: Any) -> None:
+    begun, rounds = time.monotonic(), 0
+    while time.monotonic() - begun < SOAK:
+        rounds += 1
+        long = settings(
+            max_examples=200,
+            stateful_step_count=25,
+            database=None,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        run_state_machine_as_test(machine, settings=long)
+        print(f"{time.monotonic() - begun:.0f} s, {rounds} rounds: {dict(counted)}", flush=True)

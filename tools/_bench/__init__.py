@@ -1,0 +1,1 @@
+"""What `tools/bench` runs: see `__main__`."""
