@@ -14,9 +14,10 @@ from durable.reader.journal import JournalReader
 
 PAGE: Final = 500
 LONGEST: Final = 32 << 20  # bytes of a value that are still decoded
+_HIGHEST: Final = (1 << 63) - 1
 _HELD: Final = 4 << 20  # characters after which a page ends
 
-# The public views, each with the column that pages are made by and the table that has its highest value.
+# The public views, each with the column that pages are made by and the table whose rows that counts.
 VIEWS: Final = {
     "flow_runs": ("flow_run_row", "flow_run"),
     "task_runs": ("task_run_row", "task_run"),
@@ -52,14 +53,17 @@ def pages(reader: JournalReader, view: str, where: str = "", *parameters: Any) -
     """The rows of a view in order of the rows they tell of, some at a time. `where` is more to ask of them."""
     key, table = VIEWS[view]
     tables = ["flow_run", "task_run"] if view == "states" else [table]
-    ((last,),) = reader.rows(
-        f"SELECT max({', '.join(f'coalesce((SELECT max(id) FROM {name}), 0)' for name in tables)}, 0)"
-    )
+    nearest = ", ".join(f"(SELECT id FROM {name} WHERE id >= ? ORDER BY id LIMIT 1)" for name in tables)
     text = f"SELECT {key}, * FROM {view} WHERE {key} BETWEEN ? AND ? {where} ORDER BY {key}"
-    low = 1
-    while low <= last:
+    newest = 0
+    while newest < _HIGHEST:
+        # The numbers may lie far apart: what was pruned, or a file made by hand, must not be paged through.
+        ((*found_next,),) = reader.rows(f"SELECT {nearest}", *[newest + 1] * len(tables))
+        low = min((row for row in found_next if row is not None), default=None)
+        if low is None:
+            return
         rows: list[Any] = []
-        held, newest = 0, low + PAGE - 1
+        held, newest = 0, min(low + PAGE - 1, _HIGHEST)
         with closing(reader.stream(text, low, newest, *parameters)) as found:
             for row, *values in found:
                 if held > _HELD and row != rows[-1][0]:
@@ -69,7 +73,6 @@ def pages(reader: JournalReader, view: str, where: str = "", *parameters: Any) -
                 held += _size(values)
         if rows:
             yield [values for _, values in rows]
-        low = newest + 1
 
 
 def task_runs_of(reader: JournalReader, flow_run: int | None) -> Iterator[Any]:
