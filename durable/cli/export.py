@@ -16,6 +16,7 @@ from durable.cli.document import plain
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.target import SCHEMA, flow_run, reading
 from durable.cli.terminal import note
+from durable.codec.inert import safe
 from durable.reader import JournalReader
 from durable.reader.exporting import VIEWS, columns, pages, recorded, states_of, task_runs_of
 from durable.settings import journal_path
@@ -81,8 +82,14 @@ def _csv(reader: JournalReader, file: TextIO, view: str, family: list[int] | Non
     where, parameters = ("", ()) if family is None else (_OF_RUN[view], (json.dumps(family),))
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns(reader, view))
+    shown = safe if file.isatty() else _without_nul
     for rows in pages(reader, view, where, *parameters):
-        writer.writerows(rows)
+        writer.writerows([shown(value) if type(value) is str else value for value in row] for row in rows)
+
+
+def _without_nul(text: str) -> str:
+    """Text as a CSV file may hold it: Python 3.10 neither writes nor reads a NUL there."""
+    return text.replace("\0", "\ufffd")
 
 
 def _lines(reader: JournalReader, family: list[int] | None) -> Iterator[dict[str, Any]]:
