@@ -190,8 +190,8 @@ def test_classes_and_functions_of_the_script_travel_by_name(script):
             def __durable_key__(self):
                 return "holder"
 
-            @classmethod
             @task
+            @classmethod
             def of_class(cls, p):
                 return cls.__name__, p
 
