@@ -275,7 +275,7 @@ def _missed(asked: Asked) -> str | None:
     if not policy.needs_inputs:
         return None
     run = asked.scope.flow_run
-    recent = journal.recent_inputs(definition.key, run.id if run is not None else None)
+    recent = journal.recent_inputs(definition.key, None) if run is None else run.earlier_inputs(definition.key)
     return reasons.inputs_changed(definition, asked.inputs, recent)
 
 

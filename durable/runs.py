@@ -174,6 +174,7 @@ class FlowRun(Scope):
     """
 
     __slots__ = (
+        "_earlier",
         "_last",
         "_limit",
         "_undone",
@@ -222,6 +223,7 @@ class FlowRun(Scope):
         self.cancel = cancel or Cancellation(journal.path, key)
         self.called_in: Scope | None = None
         self._undone: bool | None = None
+        self._earlier: dict[bytes, list[bytes]] = {}
         self.flow: Any = None
         self.runner: Any = None
         self.loop: Any = None
@@ -285,6 +287,13 @@ class FlowRun(Scope):
         """As in `Scope`."""
         with self._window_lock:
             self._window.pop(key, None)
+
+    def earlier_inputs(self, task_key: bytes) -> list[bytes]:
+        """The arguments of the newest calls of a task in other runs; asked of the journal once a task."""
+        found = self._earlier.get(task_key)
+        if found is None:
+            found = self._earlier[task_key] = self.journal.recent_inputs(task_key, self.id)
+        return found
 
     def unasked(self) -> list[TaskRecord]:
         """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
