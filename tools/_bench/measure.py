@@ -23,6 +23,7 @@ SHORT: Final = (
     ("workers", "process"),
 )
 _COUNTED: Final = ("fdatasync", "fsync", "pwrite64", "fcntl")
+_TRACED: Final = (("floor", "power"), ("sequential", "power"), ("sequential", "process"), ("mapped", "power"))
 _FIRST_COLUMN: Final = re.compile(r"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s.*?(\w+)$", re.MULTILINE)
 
 Key = tuple[str, str, str]
@@ -96,7 +97,7 @@ class Bench:
             print("strace is not there: no system calls are counted", file=sys.stderr)
             return {}
         found = {}
-        for case, durability in (("floor", "power"), ("sequential", "power"), ("sequential", "process")):
+        for case, durability in _TRACED:
             some, none = (self._traced(case, durability, tasks) for tasks in (1001, 1))
             found[f"{case} {durability}"] = {name: (some[name] - none[name]) / 1000 for name in _COUNTED}
         return found
