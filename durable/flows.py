@@ -16,11 +16,12 @@ from durable.flowcall import FlowCall
 from durable.journal import open_journal
 from durable.keys import plain_name
 from durable.logs import show_by_default
+from durable.names import is_being_started
 from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
 from durable.retries import Delays
 from durable.retries import checked as checked_retries
 from durable.runners import TaskRunner, ThreadPoolTaskRunner
-from durable.runs import current, is_being_started
+from durable.runs import current
 from durable.settings import durability, journal_path, refresh, setting
 from durable.states import State
 from durable.upstream import wait_for_option

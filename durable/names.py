@@ -43,3 +43,9 @@ def qualified_name(obj: type | object) -> str:
     cls = obj if isinstance(obj, type) else type(obj)
     module = recorded_module(cls.__module__)
     return cls.__qualname__ if module == "builtins" else f"{module}.{cls.__qualname__}"
+
+
+def is_being_started() -> bool:
+    """Whether this is a process that multiprocessing starts, which imports the script before anything else."""
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and bool(getattr(process.current_process(), "_inheriting", False))

@@ -12,7 +12,6 @@ A `Scope` gives each call made in it an identity and, where there is a history, 
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -263,9 +262,7 @@ class FlowRun(Scope):
         return self._undone
 
     def recorded(self, key: bytes) -> TaskRecord | None:
-        """The record of the call with this identity. A resume mostly asks in the recorded order, so it is mostly
-        here.
-        """
+        """The record of the call with this identity; mostly read ahead, as a resume mostly asks in recorded order."""
         if not self.has_history:
             return None
         found = self.foreseen(key)
@@ -355,12 +352,6 @@ def tell_start(run: Scope, made_in: Scope, *, created: bool, submitted: bool | N
     if submitted is not None:
         line = "Submitted task run %r for execution." if submitted else "Executing %r immediately..."
         log.debug(line, run.name, extra=at(told_by))
-
-
-def is_being_started() -> bool:
-    """Whether this is a process that multiprocessing starts, which imports the script before anything else."""
-    process = sys.modules.get("multiprocessing.process")
-    return process is not None and bool(getattr(process.current_process(), "_inheriting", False))
 
 
 current: ContextVar[Scope | None] = ContextVar("durable_current_scope", default=None)

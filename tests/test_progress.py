@@ -4,6 +4,7 @@ import fcntl
 import os
 import re
 import select
+import shlex
 import struct
 import subprocess
 import sys
@@ -263,7 +264,7 @@ def test_nothing_is_drawn_where_it_is_not_wanted_nor_in_workers(script, body, en
 
 def test_a_job_in_the_background_of_its_terminal_draws_nothing(script):
     script.write(QUIET.replace("BODY", "job()"))
-    with Terminal(script, "/bin/sh", "-c", f"set -m; {sys.executable} job.py & wait $!") as terminal:
+    with Terminal(script, "/bin/sh", "-c", f"set -m; {shlex.quote(sys.executable)} job.py & wait $!") as terminal:
         assert terminal.finish() == 0
     assert "Completed" in terminal.written and "\x1b" not in terminal.written
 

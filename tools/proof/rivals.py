@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -216,7 +217,7 @@ def _same_pid(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 -
         os.kill(inside, signal.SIGKILL)
         ended(owner)
         # The shell has the dead owner's pid now. It looks at the journal, and then runs the job again.
-        look = f'{sys.executable} -m durable inspect runs.db >inspected; exec "$@"'
+        look = f'{shlex.quote(sys.executable)} -m durable inspect runs.db >inspected; exec "$@"'
         code, out, err = ended(start(job, under=(*alone, "--mount-proc", "sh", "-c", f"({look})", "sh")))
         inspected = (job.folder / "inspected").read_text(encoding="utf-8")
         if "Crashed" not in inspected:
