@@ -506,7 +506,8 @@ def test_what_was_abandoned_records_nothing_more_and_the_run_goes_on_in_the_same
         print(job())
         release.set()
         for thread in zombies:
-            thread.join(30)
+            thread.join(20)
+            assert not thread.is_alive()
         print(job.with_options(resume="never")())
         """
     )

@@ -116,3 +116,7 @@ class ThreadPoolTaskRunner(TaskRunner):
         with self.lock:
             self._over = True
             self._wanted.notify_all()
+
+    def _give_up(self) -> None:
+        super()._give_up()
+        self._close()  # a thread that comes back from an abandoned body ends
