@@ -65,7 +65,7 @@ def main(args: Sequence[str] | None = None) -> NoReturn:
             # A name in a journal may hold what the terminal's encoding does not.
             stream.reconfigure(errors="backslashreplace")
     if _COMPLETE in os.environ:
-        from durable.cli.completing import completed
+        from durable.cli.completing import completed  # a command that is run does without
 
         sys.exit(completed(cli, _COMPLETE, os.environ[_COMPLETE]))
     try:

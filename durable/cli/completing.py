@@ -35,7 +35,7 @@ def _complete(
 ) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem  # a command that is run does without
 
-    from durable.cli.choosing import split
+    from durable.cli.choosing import split  # as in `_values`
 
     before = tuple(context.params.get(parameter.name or "") or ())
     found: list[CompletionItem] = []
@@ -53,6 +53,7 @@ def _complete(
 
 
 def _values(journal: str | None, rest: list[str]) -> Iterator[tuple[str, str]]:
+    # Every command imports this module; only a completion reads a journal here.
     from durable.cli import facts
     from durable.cli.choosing import LATEST, flow_run_of
     from durable.reader import JournalReader, queries
