@@ -8,15 +8,18 @@ recorded; only if the program has no SIGTERM handler of its own, and only on the
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
-from typing import Any, Literal
+from time import monotonic
+from typing import Any, Final, Literal
 
 from durable.errors import TerminationSignal
 
 Reason = Literal["interrupt", "termination"]
 _watching: list[Interrupts] = []  # the outermost first
+_HEARD: Final = 1.0  # seconds
 
 
 class Interrupts:
@@ -103,3 +106,15 @@ def give_up() -> None:
     """A second Ctrl-C arrived: what the flows around still run is not waited for either."""
     for each in _watching:
         each.gives_up = True
+
+
+def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
+    """Wait for `event`, `timeout` seconds at most, so that a signal is heard within one; whether it was set.
+
+    CPython looks for signals and then waits: one that arrives in between is heard only when the wait ends.
+    """
+    until = math.inf if timeout is None else monotonic() + timeout
+    while not event.wait(min(_HEARD, max(0.0, until - monotonic()))):
+        if monotonic() >= until:
+            return False
+    return True

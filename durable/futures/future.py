@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from durable.clock import as_datetime
 from durable.errors import JournalError, UnfinishedRun
+from durable.interrupts import wait_for
 from durable.outcomes import restore
 from durable.states import NOT_READY, PENDING, RUNNING, State, StateKind, StateType
 from durable.upstream import Upstream
@@ -289,7 +290,7 @@ class Future(Upstream, Generic[R]):
                 return True
             event = self._event = self._event or threading.Event()
         with giving_way():
-            return event.wait(timeout)
+            return wait_for(event, timeout)
 
     def _from_journal(self, kind: StateKind) -> State[Any]:
         """The whole state, from what was recorded of it."""

@@ -28,7 +28,7 @@ from durable.clock import as_datetime, clock
 from durable.errors import ConfigurationError, DurableError
 from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
-from durable.interrupts import give_up, giving_up
+from durable.interrupts import give_up, giving_up, wait_for
 from durable.outcomes import message_of
 from durable.rests import call_off, look_again
 from durable.runners.kept import Outcomes, is_recorded
@@ -335,7 +335,7 @@ class TaskRunner:
         idle = threading.Event()
         while not self._is_idle(idle.set):
             with giving_way():
-                idle.wait()
+                wait_for(idle)
             idle.clear()
 
     async def _wait_until_idle_async(self) -> None:
