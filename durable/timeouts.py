@@ -1,7 +1,9 @@
 """Ending a body that runs longer than it may. What that takes depends on where the body runs.
 
 * On the main thread: an interval timer, whose signal interrupts even a blocking system call. Timers nest, so the one
-  armed is always the earliest. A program with a SIGALRM handler of its own keeps it, and the next way is taken.
+  armed is always the earliest. It rings again until it is heard: Python looks for signals before a blocking call and
+  after it, so one that comes in between interrupts nothing. A program with a SIGALRM handler of its own keeps it, and
+  the next way is taken.
 * On another thread: an exception set from a watching thread. It arrives when the thread next runs Python code, so a
   blocking call is ended only when it returns.
 * In a coroutine: a cancellation, which arrives at the next ``await``. Blocking code in a coroutine cannot be ended.
@@ -22,6 +24,7 @@ from typing import Any, Final
 
 _HAS_ALARM: Final = hasattr(signal, "setitimer")
 _GRACE: Final = 1.0  # seconds after its time is up in which a body on another thread should have ended
+_AGAIN: Final = 0.1  # seconds until an alarm that was not heard rings again
 _log = logging.getLogger("durable")
 
 
@@ -72,6 +75,7 @@ class Limit:
 
     def stop(self) -> None:
         """The body has ended. Whatever was on its way to it is called off; may be called again."""
+        _alarms.remove(self)  # first: it is called again if the alarm of another limit ends it
         if not self._active:
             return
         with self._lock:
@@ -80,7 +84,6 @@ class Limit:
                 self._timer.cancel()
                 if self.expired:
                     _set_exception(self._thread, None)
-        _alarms.remove(self)
         if self._handle is not None:
             self._handle.cancel()
             if not self.expired and self.left() < 0:
@@ -99,8 +102,8 @@ class Limit:
         return self.expired and (isinstance(error, Expired) or type(error).__name__ == "CancelledError")
 
     def due(self, now: float) -> bool:
-        """Whether its time is up, at `now` of the monotonic clock."""
-        return self._active and self._deadline <= now
+        """Whether its time is up, at `now` of the monotonic clock, and it has not been ended."""
+        return self._active and not self.expired and self._deadline <= now
 
     @property
     def deadline(self) -> float:
@@ -166,8 +169,11 @@ class _Alarms:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def _arm(self) -> None:
-        first = min(limit.deadline for limit in self._limits)
-        signal.setitimer(signal.ITIMER_REAL, max(first - time.monotonic(), 1e-6))
+        deadlines = [limit.deadline for limit in self._limits if not limit.expired]
+        if deadlines:
+            signal.setitimer(signal.ITIMER_REAL, max(min(deadlines) - time.monotonic(), 1e-6), _AGAIN)
+        else:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _rang(self, number: int, frame: Any) -> None:
         del number, frame
@@ -175,6 +181,7 @@ class _Alarms:
         for limit in self._limits:
             if limit.due(now):
                 limit.expired = True
+                signal.setitimer(signal.ITIMER_REAL, 0)  # it was heard; for the others it is set when this one stops
                 raise Expired
         if self._limits:
             self._arm()
