@@ -22,7 +22,7 @@ from durable.codec import canonical, decode, decode_exception, decode_inert, enc
 from durable.errors import CorruptPayload, UnresolvedClass
 
 MEMORY = 2 << 30  # bytes of address space
-SECONDS = 120  # of processor time
+SECONDS = 240  # of processor time
 A_BYTE, AT_LEAST = 400, 1 << 20  # bytes of memory that a byte of a payload may cost, and what any payload may
 FORBIDDEN = (
     "import",

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-PATIENCE = 60.0  # seconds until a process that hangs is given up
+PATIENCE = 120.0  # seconds until a process that hangs is given up
 
 
 class Server:

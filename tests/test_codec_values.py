@@ -567,10 +567,12 @@ def test_nothing_recorded_can_move_a_terminal(code, parts):
 
 def test_a_line_costs_the_same_for_a_big_payload():
     payload = encode({"a": ["x" * 10, (1, Point(1))] * 300_000, "b": b"x" * 10_000_000, "c": "y" * 10_000_000})
-    begun = time.process_time()
-    line = summary(payload, 80)
-    took = time.process_time() - begun
-    assert took < 0.05 and len(line) <= 80 and line.startswith("{'a': ['xxxxxxxxxx', (1, Point(x=1, y=0)), 'xxx")
+    took = []
+    for _ in range(5):  # a busy machine makes one of them slow
+        begun = time.process_time()
+        line = summary(payload, 80)
+        took.append(time.process_time() - begun)
+    assert min(took) < 0.05 and len(line) <= 80 and line.startswith("{'a': ['xxxxxxxxxx', (1, Point(x=1, y=0)), 'xxx")
     assert summary(encode(["y" * 10_000_000])).startswith("['yyyy")
     assert summary(encode({"b": b"x" * 10_000_000})) == "{'b': <bytes 10 MB>}"
 

@@ -43,7 +43,7 @@ COMMANDS = ["inspect", "inspect - --all", "result - read", "why -", "check", "ex
 
 def limited():
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
-    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+    resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -154,7 +154,14 @@ def test_what_is_no_file_of_settings_keeps_no_program_from_starting(place, kind)
     command = [sys.executable, "-c", "from durable import task; print(task(print).name)"]
     environment = {**Script(place).environment(), "XDG_CONFIG_HOME": str(place)}
     done = subprocess.run(
-        command, cwd=place, env=environment, preexec_fn=limited, capture_output=True, text=True, check=False, timeout=60
+        command,
+        cwd=place,
+        env=environment,
+        preexec_fn=limited,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     if kind in ("endless", "folder", "sparse"):
         assert done.returncode == 1

@@ -95,6 +95,8 @@ class Sample:
 def sample(tmp_path, server, journal, clock, monkeypatch):
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
+    for part in ("connect", "read", "write", "pool"):  # 5 seconds: the server is a thread of a busy machine
+        monkeypatch.setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, part, 60.0)
     return Sample(tmp_path, server, journal)
 
 

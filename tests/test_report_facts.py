@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from report_journals import BREAKS_OUT, SCRIPT, Written, long, with_workers
-from scripts import FakeClock, Script
+from scripts import DEADLINE, FakeClock, Script, finish
 from test_inspect import environment, run_script
 from test_inspect_damaged import tampered
 from test_inspect_harmless import everything
@@ -333,7 +333,7 @@ def test_a_live_run_is_shown_as_far_as_it_is(tmp_path, capsysbinary):
     script.wait_for("load.here", child)
     code, out, err = report(capsysbinary, script.journal, "-o", "-")
     script.go("load")
-    child.communicate(timeout=40)
+    assert finish(child).code == 0
     assert code == 0 and 'class="badge live">Running' in out
     assert [run["status"] for run in data_of(out)["runs"] if run["status"] != "ok"] == ["running"]
 
@@ -473,6 +473,6 @@ def test_the_real_command(tmp_path):
     with_workers(tmp_path / "runs.db", 20)
     done = subprocess.run(
         [sys.executable, "-X", "utf8", "-m", "durable", "report", "runs.db", "-o", "-"],
-        cwd=tmp_path, env=environment(), capture_output=True, timeout=60,
+        cwd=tmp_path, env=environment(), capture_output=True, timeout=DEADLINE,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout.startswith(b"<!DOCTYPE html>") and not done.stderr

@@ -50,7 +50,7 @@ def test_a_killed_worker_is_a_crashed_attempt_retried_on_another_and_the_cluster
             if not os.path.exists("pid"):
                 open("pid.tmp", "w").write(str(os.getpid()))
                 os.rename("pid.tmp", "pid")
-                time.sleep(60)
+                time.sleep(600)
             return Point(7)
 
         @task
@@ -97,7 +97,7 @@ def test_500_in_flight_are_continued_where_they_stood_and_no_worker_is_left(scri
         def work(i):
             ran("pid", os.getpid())
             if i >= 8 and not os.environ.get("AGAIN"):
-                time.sleep(60)
+                time.sleep(600)
             ran("work", i)
             return i
 

@@ -142,7 +142,7 @@ from durable.task_runners import ExecutorTaskRunner
 def work(i):
     ran("pid", os.getpid())
     if i >= 8 and not os.environ.get("AGAIN"):
-        time.sleep(60)
+        time.sleep(600)
     ran("work", i)
     return i
 

@@ -400,13 +400,13 @@ def test_a_task_that_outlives_its_block_ends_as_the_block_did(fail, journal, log
     @task(on_rollback=[log.note("undo")], on_commit=[log.note("commit")])
     def slow():
         begun.set()
-        go.wait(30)
+        go.wait(60)
 
     with ThreadPoolExecutor(1) as pool:
         try:
             with transaction():
                 future = pool.submit(copy_context().run, slow)
-                assert begun.wait(30)
+                assert begun.wait(60)
                 if fail:
                     fails()
         except ValueError:

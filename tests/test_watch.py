@@ -186,8 +186,7 @@ def test_every_transition_is_told_once_however_the_looks_fall(script):
     """)
     job = script.start()
     follower, told = Follower(), []
-    while not script.journal.exists():
-        time.sleep(0.001)
+    script.wait_for("runs.db", job)
     with JournalReader(script.journal) as reader:
         told += follower.begin(reader, 1000)
     running = True
@@ -210,7 +209,7 @@ def test_nothing_is_held_open_so_checkpoints_go_on(script):
     following = in_process(script, "tail", "-f")
     read_until(following, "step")
     with closing(sqlite3.connect(script.journal, isolation_level=None)) as connection:
-        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("PRAGMA busy_timeout = 60000")
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
     script.go("one")
     script.go("end")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 HERE: Final = Path(__file__).resolve().parent
-DEADLINE: Final = 60.0  # seconds until a trial counts as hung
+DEADLINE: Final = 120.0  # seconds until a trial counts as hung
 _ROOM: Final = 512 << 20  # bytes of free memory that are enough for the trials
 
 UNAVAILABLE: Final = 5  # exit code: this machine has not got what tools/prove needs

@@ -46,7 +46,7 @@ _SAME: Final = """
 @task(task_run_name="step-{x}")
 def step(x):
     ran("step", x)
-    time.sleep(0.02)
+    time.sleep(300 if x == 1 and "STAYS" in os.environ else 0.02)
     return x
 
 @flow(idempotency_key="tonight")
@@ -181,7 +181,7 @@ def _stopped_owner(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG
     """A stopped process still owns its run; killed, it does not, and the next copy goes on at once."""
     job = Job(base / "stopped", before + _SAME)
     try:
-        owner = start(job)
+        owner = start(job, STAYS="1")
         _wait_for_lines(job, 2)
         owner.send_signal(signal.SIGSTOP)
         code, out, err = ended(start(job))
@@ -206,7 +206,7 @@ def _same_pid(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 -
         raise NotHere("only root may make a pid namespace")
     job = Job(base / "pid", before + _SAME)
     try:
-        owner = start(job, under=alone)
+        owner = start(job, under=alone, STAYS="1")
         _wait_for_lines(job, 2)
         inside = int(Path(f"/proc/{owner.pid}/task/{owner.pid}/children").read_text().split()[0])
         os.kill(inside, signal.SIGSTOP)
