@@ -185,6 +185,8 @@ class FlowCall(Settling):
 
     def stop(self, error: BaseException) -> tuple[Any, bool]:
         """The body raised `error`: the runner to be stopped, if any, and whether what it runs is given up at once."""
+        if self._limit is not None:
+            self._limit.stop()  # its time counts for the body, not for the wait for what runs
         return self.runner(), giving_up() or type(error).__name__ == "GeneratorExit"
 
     def stopped(self, interruption: BaseException | None) -> None:

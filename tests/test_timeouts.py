@@ -115,6 +115,40 @@ def test_a_flow_is_ended_with_what_it_was_doing(colour, journal):
     assert [name for name, _ in states(journal)][-2:] == ["Running", "Crashed"]
 
 
+@pytest.mark.parametrize("colour", ["sync", "async"])
+def test_a_flow_that_has_failed_waits_for_what_runs_beyond_its_limit(colour, journal):
+    def ended(seconds):
+        begun = threading.Event()
+
+        @task
+        def slow():
+            begun.set()
+            time.sleep(2 * seconds)
+
+        @flow(timeout_seconds=seconds, resume="never")
+        def job():
+            slow.submit()
+            begun.wait(LONG)
+            raise ValueError("the body's own")
+
+        @flow(timeout_seconds=seconds, resume="never")
+        async def job_async():
+            slow.submit()
+            await asyncio.get_running_loop().run_in_executor(None, begun.wait, LONG)
+            raise ValueError("the body's own")
+
+        try:
+            job() if colour == "sync" else asyncio.run(job_async())
+        except ValueError:
+            return True
+        except FlowRunTimeoutError:
+            return False
+
+    in_time(ended)
+    assert [name for name, _ in states(journal, "flow run")][-2:] == ["Running", "Failed"]
+    assert [name for name, _ in states(journal)][-2:] == ["Running", "Completed"]
+
+
 def test_the_inner_and_the_outer_limit_each_end_their_own(journal):
     @task(timeout_seconds=SHORT)
     def short():
