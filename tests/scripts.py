@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import durable
 from durable.clock import Clock
 
-DEADLINE = 40.0  # seconds until a test that waits for a process gives up
+DEADLINE = 120.0  # seconds until a test that waits for a process gives up
 
 KIT = '''
 import asyncio, os, signal, sys, time
@@ -38,7 +38,7 @@ def die(word):
 def signal_files(name):
     """Tell the test we are here, then wait until it has answered (or killed us)."""
     open(name + ".here", "w").close()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300  # more than a test waits
     while not os.path.exists(name + ".go"):
         if time.monotonic() > deadline:
             sys.exit("nobody answered " + name)

@@ -18,7 +18,7 @@ def note(folder, *words):
 
 
 def wait_for(path):
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 120
     while not Path(path).exists():
         assert time.monotonic() < deadline, path
         time.sleep(0.005)
