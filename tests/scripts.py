@@ -38,7 +38,7 @@ def die(word):
 def signal_files(name):
     """Tell the test we are here, then wait until it has answered (or killed us)."""
     open(name + ".here", "w").close()
-    deadline = time.monotonic() + 300  # more than a test waits
+    deadline = time.monotonic() + 200  # more than a test waits
     while not os.path.exists(name + ".go"):
         if time.monotonic() > deadline:
             sys.exit("nobody answered " + name)
