@@ -87,7 +87,7 @@ def job(folder, *args, script=None, code=0, **env):
         env=environment(PYTHONDONTWRITEBYTECODE="1", **env),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     assert ended.returncode == code, ended.stderr
     return ended

@@ -30,7 +30,7 @@ def shell(name, folder, script):
     env = environment(
         PATH=f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", HOME=str(folder), XDG_CONFIG_HOME=str(folder)
     )
-    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
+    return subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
 
 
 BASH = """

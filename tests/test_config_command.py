@@ -54,7 +54,7 @@ class User:
 
     def config(self, *words, **env):
         with self.start("config", *words, **env) as process:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=120)
             return Ran(process.returncode, out, err)
 
     def shown(self, **env):
@@ -104,7 +104,7 @@ def test_what_is_set_decides_a_script(user):
     assert done.returncode == 0 and "here" in done.stderr and not done.stdout
     assert (user.folder / "mine.db").exists() and not (user.folder / "runs.db").exists()
     with user.start("inspect") as process:
-        assert "mine.db" in process.communicate(timeout=60)[0]
+        assert "mine.db" in process.communicate(timeout=120)[0]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_processes_that_set_at_once_all_succeed(user):
     words += [f"{name}=1" for name in SETTINGS if name.endswith("_retries")]
     started = [user.start("config", "set", word) for word in words]
     for process in started:
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert sorted(user.said()) == sorted(word.replace("=", " = ") for word in words)
 

@@ -50,7 +50,7 @@ class Crowd:
         @task
         def stay(x):
             enter(1)
-            together.wait(30)  # as many as there are places must be here at once, or this breaks
+            together.wait(60)  # as many as there are places must be here at once, or this breaks
             enter(-1)
             return x
 
@@ -125,7 +125,7 @@ def test_those_who_wait_for_nested_ones_are_few_at_a_time():
         return sum(give.map([x, x]).result())
 
     assert run(lambda: sum(outer.map(range(200)).result()), task_runner=ThreadPoolTaskRunner(2)) == 2 * 199 * 100
-    assert most < 10
+    assert most < 40  # usually 4; a thread that the machine delays is another one's reason to begin
 
 
 def test_a_subflow_in_a_worker_gives_its_place_up_while_it_waits():
@@ -192,13 +192,13 @@ def test_who_submits_much_waits_until_there_is_room():
     @task
     def stand(x):
         begun.release()
-        gate.wait(30)
+        gate.wait(60)
 
     def items():
         for number in range(BACKLOG * 2):
             ahead.append(number)
             if number == 2:  # or the backlog is full before they have left it
-                assert begun.acquire(timeout=30) and begun.acquire(timeout=30)
+                assert begun.acquire(timeout=60) and begun.acquire(timeout=60)
             if number == BACKLOG + 2:  # two that execute, and the backlog: the next submit waits
                 threading.Timer(0, gate.set).start()
             if number > BACKLOG + 3:
@@ -214,7 +214,7 @@ def test_an_event_loop_is_not_made_to_wait_for_room():
 
     @task
     def stand(x):
-        release.wait(30)
+        release.wait(60)
 
     async def job():
         futures = stand.map(range(BACKLOG + 100))
@@ -307,15 +307,15 @@ def test_what_runs_is_waited_for_and_what_waits_is_called_off_when_the_body_rais
     @task
     def stand():
         entered.set()
-        leave.wait(30)
+        leave.wait(60)
 
     def job():
         stand.submit()
-        entered.wait(30)
+        entered.wait(60)
         waiting = give.map(range(3))
         last = give.submit(waiting[0])
-        threading.Timer(0, leave.set).start()
         assert not last.done()
+        waiting[1].add_done_callback(lambda _: leave.set())  # by being called off
         raise LookupError("the body's own")
 
     with pytest.raises(LookupError, match="own"):
@@ -336,25 +336,28 @@ def test_a_long_chain_is_called_off_without_recursion(journal):
 
 
 def test_cancelled_ones_run_when_the_run_is_continued():
-    ran = []
+    ran, called_off = [], threading.Event()
 
     @task
     def work(x):
         ran.append(x)
         if x == 0 and ran.count(0) == 1:
             raise ValueError(x)
+        if x == 1:
+            called_off.wait(60)
         return x
 
     @flow(task_runner=ThreadPoolTaskRunner(1))
     def job():
-        return [future.result() for future in work.map(range(50))]
+        futures = work.map(range(50))
+        futures[-1].add_done_callback(lambda _: called_off.set())
+        return [future.result() for future in futures]
 
     with pytest.raises(ValueError, match="0"):
         job()
-    first = len(ran)
+    assert ran in ([0], [0, 1])
     assert job() == [*range(50)]
     assert sorted(ran) == sorted([0, *range(50)])
-    assert first < 51
 
 
 # Signals.
@@ -380,15 +383,27 @@ async def hold_async(x):
 
 @flow(task_runner=ThreadPoolTaskRunner(2))
 def job():
-    return hold.map(range(6)).result()
+    futures = hold.map(range(6))
+    open("submitted", "w").close()
+    return futures.result()
 
 @flow(task_runner=ThreadPoolTaskRunner(2))
 async def job_async():
-    return await hold_async.map(range(6))
+    futures = hold_async.map(range(6))
+    open("submitted", "w").close()
+    return await futures
 
 if __name__ == "__main__":
     print(asyncio.run(job_async()) if sys.argv[1:] == ["async"] else job())
 """
+
+
+def two_hold(script, colour):
+    """A process in which all were submitted, and two execute."""
+    process = script.start(colour)
+    for name in ("submitted", "at0.here", "at1.here"):
+        script.wait_for(name, process)
+    return process
 
 
 def wait_until(script, process, text):
@@ -402,9 +417,7 @@ def wait_until(script, process, text):
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_ctrl_c_calls_off_what_is_queued_waits_for_what_runs_and_can_be_continued(script, colour):
     script.write(SLOW)
-    process = script.start(colour)
-    script.wait_for("at0.here", process)
-    script.wait_for("at1.here", process)
+    process = two_hold(script, colour)
     process.send_signal(signal.SIGINT)
     wait_until(script, process, "waiting for 2 running task runs; Ctrl-C again abandons them")
     script.go("at0")
@@ -425,9 +438,7 @@ def test_ctrl_c_calls_off_what_is_queued_waits_for_what_runs_and_can_be_continue
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_second_ctrl_c_abandons_what_runs(script, colour):
     script.write(SLOW)
-    process = script.start(colour)
-    script.wait_for("at0.here", process)
-    script.wait_for("at1.here", process)
+    process = two_hold(script, colour)
     process.send_signal(signal.SIGINT)
     wait_until(script, process, "Ctrl-C again abandons them")
     process.send_signal(signal.SIGINT)
@@ -443,8 +454,7 @@ def test_a_second_ctrl_c_abandons_what_runs(script, colour):
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_sigterm_abandons_at_once(script, colour):
     script.write(SLOW)
-    process = script.start(colour)
-    script.wait_for("at0.here", process)
+    process = two_hold(script, colour)
     process.send_signal(signal.SIGTERM)
     ended = finish(process)  # nobody opens the gates
     assert ended.code == 143
@@ -525,19 +535,20 @@ def test_killed_with_hundreds_in_flight_exactly_the_uncompleted_run_again(script
         """
         import random
         from durable.runners import ThreadPoolTaskRunner
+        LAST = 1200  # a process that is killed late has the rest in flight
 
         @task
         def work(x):
             ran("work", x)
             if asked("kill"):
-                time.sleep(random.random() / 50)
+                time.sleep(random.random() / 50 if x < LAST else 300)
             return x * 2
 
         @task
         async def work_async(x):
             ran("work", x)
             if asked("kill"):
-                await asyncio.sleep(random.random())
+                await asyncio.sleep(random.random() if x < LAST else 300)
             return x * 2
 
         @flow(task_runner=ThreadPoolTaskRunner(500))
@@ -571,17 +582,33 @@ def test_killed_with_hundreds_in_flight_exactly_the_uncompleted_run_again(script
 
 
 def test_eight_threads_share_their_fsyncs():
-    synced = []
+    synced, together, leave = [], threading.Barrier(9), threading.Event()
+
+    @task
+    def stay(x):
+        together.wait(60)
+        leave.wait(60)
+        return x
 
     @flow(task_runner=ThreadPoolTaskRunner(8))
     def job():
         journal = open_journal("runs.db", "power")
+        futures = stay.map(range(8))
+        together.wait(60)
         before = journal.synced_commits
-        give.map(range(800)).wait()
+        with closing(sqlite3.connect("runs.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # nobody's commit ends before all eight have come to theirs
+            leave.set()
+            deadline = time.monotonic() + 60
+            while sum(not entry.done for entry in tuple(journal._queue)) < 8:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            other.execute("ROLLBACK")
+        futures.wait()
         synced.append(journal.synced_commits - before)
 
     job()
-    assert synced[0] < 800 * 0.8
+    assert synced[0] <= 2  # the first has taken along those who had come by then
 
 
 def test_each_waits_for_the_commit_that_covers_its_own_result(journal):

@@ -5,7 +5,7 @@ import os
 import signal
 
 import pytest
-from scripts import Script, finish, in_colour
+from scripts import DEADLINE, Script, finish, in_colour
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -192,7 +192,7 @@ def test_an_orphan_does_not_keep_a_dead_run_owned(script):
         """
     )
     process = script.start(FORK="1")
-    assert process.wait(60) == -signal.SIGKILL
+    assert process.wait(DEADLINE) == -signal.SIGKILL
     try:
         assert script.ok() == "2"  # at once, while the orphan lives
     finally:
@@ -258,7 +258,8 @@ def test_a_worker_process_can_still_be_terminated(script, colour):
 
     def work():
         open("worker.here", "w").close()
-        time.sleep(30)
+        for _ in range(6000):  # a signal that arrives just before a long sleep begins is noticed at its end
+            time.sleep(0.05)
 
     @flow
     DEF job():
@@ -267,7 +268,7 @@ def test_a_worker_process_can_still_be_terminated(script, colour):
         while not os.path.exists("worker.here"):
             time.sleep(0.005)
         process.terminate()
-        process.join(10)
+        process.join(60)
         code = process.exitcode
         process.kill()
         process.join()
@@ -310,7 +311,7 @@ def test_the_parents_checkpoint_on_exit_does_not_lose_what_a_child_records(scrip
         """
     )
     process = script.start()
-    process.wait(60)
+    process.wait(DEADLINE)
     script.wait_for("child.done")
     finish(process)
     assert len(script.ran()) == 3

@@ -378,15 +378,15 @@ def test_an_error_while_it_is_closed_is_the_tasks(journal, colour):
 def test_the_bodys_time_counts_not_the_consumers(journal, colour):
     import time
 
-    numbers = made(colour, range, timeout_seconds=0.5)
+    numbers = made(colour, range, timeout_seconds=1.5)
     if colour == "sync":
         for _ in numbers(3):
-            time.sleep(0.3)  # real: a limit is on what the machine does
+            time.sleep(0.6)  # real: a limit is on what the machine does
     else:
 
         async def slowly():
             async for _ in numbers(3):
-                await asyncio.sleep(0.3)
+                await asyncio.sleep(0.6)
 
         asyncio.run(slowly())
     assert histories(journal, "numbers") == [["Running", "Completed"]]

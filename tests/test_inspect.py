@@ -80,7 +80,7 @@ def run_script(folder, how="", script=SCRIPT):
     """Run the example script in `folder`; its journal is runs.db there."""
     (folder / "etl.py").write_text(script, encoding="utf-8")
     return subprocess.run(
-        [sys.executable, "etl.py"], cwd=folder, env=environment(HOW=how), capture_output=True, text=True, timeout=60
+        [sys.executable, "etl.py"], cwd=folder, env=environment(HOW=how), capture_output=True, text=True, timeout=120
     )
 
 
@@ -99,7 +99,7 @@ def as_process(*args, **more):
         env=environment(**more),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -451,7 +451,7 @@ def test_a_closed_pipe_is_no_error(killed):
         child.stdout.close()
         err = child.stderr.read()
         child.stderr.close()
-        assert (child.wait(30), b"Traceback" in err, b"Broken" in err) == (0, False, False), err
+        assert (child.wait(120), b"Traceback" in err, b"Broken" in err) == (0, False, False), err
 
 
 def test_no_module_of_the_users_is_imported_and_nothing_slow(killed):

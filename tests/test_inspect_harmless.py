@@ -205,5 +205,5 @@ def bound(file, args):
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )

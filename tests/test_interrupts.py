@@ -37,8 +37,8 @@ if __name__ == "__main__":
 """
 WAIT = {
     # In short sleeps: a signal that arrives just before a long one begins is noticed at its end.
-    "sync": "open('waiting', 'w').close(); [time.sleep(0.05) for _ in range(1200)]",
-    "async": "open('waiting', 'w').close(); await asyncio.sleep(60)",
+    "sync": "open('waiting', 'w').close(); [time.sleep(0.05) for _ in range(6000)]",
+    "async": "open('waiting', 'w').close(); [await asyncio.sleep(0.05) for _ in range(6000)]",
 }
 
 
@@ -129,7 +129,8 @@ def test_killed_for_its_memory_it_resumes(script, colour):
     write(
         script,
         colour,
-        "hoard = [bytearray(os.urandom(1 << 20)) for _ in range(1 << 14)]",
+        # No more than that: who should kill it may be late.
+        "hoard = [bytearray(os.urandom(1 << 20)) for _ in range(256)]; time.sleep(300)",
     )
     process = script.start(DIE="in 2")
     deadline = time.monotonic() + DEADLINE
@@ -196,29 +197,28 @@ def test_a_signal_cancels_a_gather_and_only_the_unfinished_run_again(script, nam
         @task
         async def fetch(i):
             ran("fetch", i)
-            if i % 2 and asked("slow"):
-                await asyncio.sleep(60)
+            for _ in range(6000 if i % 2 and asked("slow") else 0):  # as above, in short sleeps
+                await asyncio.sleep(0.05)
             return i
 
         @flow
         async def job():
-            async def watch():
-                while not os.path.exists("ran.log") or len(open("ran.log").readlines()) < 20:
-                    await asyncio.sleep(0.005)
-                await asyncio.sleep(0.05)
-                open("waiting", "w").close()
-            if asked("slow"):
-                watching = asyncio.create_task(watch())
             return sum(await asyncio.gather(*[fetch(i) for i in range(20)]))
 
         print(asyncio.run(job()))
         """
     )
-    assert interrupt(script, number, DIE="slow").code in codes
+    counts = "SELECT state, count(*) FROM task_runs GROUP BY state ORDER BY state"
+    process = script.start(DIE="slow")
+    script.wait_for_lines(20, process)
+    deadline = time.monotonic() + DEADLINE
+    while script.query(counts) != [("Completed", 10), ("Running", 10)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(number)
+    assert finish(process).code in codes
     assert script.why() == why
-    completed = script.query("SELECT count(*) FROM task_runs WHERE state = 'Completed'")[0][0]
-    assert completed == 10
-    assert script.query("SELECT count(*) FROM task_runs WHERE state = 'Crashed'") == [(10,)]
+    assert script.query(counts) == [("Completed", 10), ("Crashed", 10)]
     script.ran()
     assert script.ok() == "190"
     assert sorted(script.ran()) == sorted(f"fetch {i}" for i in range(1, 20, 2))
@@ -294,7 +294,8 @@ def test_what_a_flow_itself_cancelled_does_not_strand_its_run(script):
         @task
         async def slow():
             ran("slow")
-            await asyncio.sleep(60)
+            begun.set()
+            await asyncio.sleep(300)
 
         @task
         async def quick():
@@ -303,9 +304,14 @@ def test_what_a_flow_itself_cancelled_does_not_strand_its_run(script):
 
         @flow
         async def job():
+            global begun
+            begun = asyncio.Event()
+            slowly = asyncio.ensure_future(slow())
+            await begun.wait()
+            slowly.cancel()
             try:
-                await asyncio.wait_for(slow(), 0.05)
-            except asyncio.TimeoutError:
+                await slowly
+            except asyncio.CancelledError:
                 value = await quick()
             die("end")
             return value
@@ -317,6 +323,39 @@ def test_what_a_flow_itself_cancelled_does_not_strand_its_run(script):
     assert script.tasks("slow") == [["Running", "Crashed"]]
     assert script.ok() == "1"
     assert script.ran() == ["slow", "quick", "slow"]
+
+
+@pytest.mark.parametrize("how", ["future.result()", "future.wait()", "wait([future])", "list(as_completed([future]))"])
+def test_a_ctrl_c_that_does_not_end_the_wait_of_the_main_thread_is_heard(script, how):
+    """As one that arrives between the look at signals and the wait: here another thread gets it."""
+    script.write(
+        """
+        import threading
+        from durable.futures import as_completed, wait
+        unheard, heard = threading.Event(), threading.Event()
+
+        @task
+        def stand():
+            unheard.wait(60)
+            os.kill(os.getpid(), signal.SIGINT)
+            if not heard.wait(60):
+                print("not")
+
+        @flow
+        def job():
+            future = stand.submit()
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+            unheard.set()
+            try:
+                HOW
+            except KeyboardInterrupt:
+                heard.set()
+                print("heard")
+
+        job()
+        """.replace("HOW", how)
+    )
+    assert script.ok() == "heard"
 
 
 def test_an_interrupted_task_is_never_retried_in_process(script):
@@ -374,9 +413,16 @@ def test_interrupted_between_any_two_lines_the_run_still_resumes(script):
     """A SIGINT at a random moment, many times: the journal is always one that resumes to the right result."""
     script.write(
         """
+        left = int(os.environ.get("STEPS", "1000"))
+
         @task
         def step(i):
+            global left
             ran("step", i)
+            left -= 1
+            if not left:  # the signal is late
+                for _ in range(6000):
+                    time.sleep(0.05)
             return i
 
         @flow
@@ -387,8 +433,9 @@ def test_interrupted_between_any_two_lines_the_run_still_resumes(script):
         """
     )
     for lines in (3, 11, 29, 40, 77):
-        process = script.start()
-        script.wait_for_lines(len(script.all_ran()) + lines, process)
+        before = len(script.all_ran())
+        process = script.start(STEPS=str(lines + 20))
+        script.wait_for_lines(before + lines, process)
         process.send_signal(signal.SIGINT if lines % 2 else signal.SIGTERM)
         finish(process)
     assert script.ok() == str(sum(range(400)))

@@ -115,7 +115,7 @@ def test_no_lock_file_is_left(journal):
 
 
 def test_other_policies_do_not_wait(journal):
-    together = threading.Barrier(2, timeout=20)
+    together = threading.Barrier(2, timeout=60)
 
     @task(cache_policy=INPUTS)
     def both(x):

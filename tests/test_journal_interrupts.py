@@ -233,13 +233,20 @@ def test_an_interrupted_query_leaves_the_journal_usable(tmp_path):
 def test_an_interrupted_wait_for_the_lock_leaves_an_entry_that_is_written_at_most_once(tmp_path):
     """The thread gives up waiting; its entry may still be taken along by whoever commits next."""
     journal = open_journal(tmp_path / "runs.db", "power")
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+    def interrupt(number, frame):
+        # Rung until then: too early it would not be in `commit`, just before the wait it is not noticed.
+        if journal._leader is not None:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
     try:
         journal._lock.acquire()
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
             journal.commit(mark("given up"))
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         journal._lock.release()
     journal.commit(mark("next"))
@@ -265,11 +272,11 @@ def test_real_signals_at_random_moments_lose_and_double_nothing(tmp_path, seed):
 
     threads = [threading.Thread(target=work, args=(n,), daemon=True) for n in (1, 2, 3)]
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    interrupts, n, end = 0, 0, time.monotonic() + DEADLINE
+    interrupts, n = 0, 0
     for thread in threads:
         thread.start()
     try:
-        while interrupts < 300 and time.monotonic() < end:
+        while interrupts < 300:
             try:
                 signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.00005, 0.001))
                 while True:
@@ -285,7 +292,6 @@ def test_real_signals_at_random_moments_lose_and_double_nothing(tmp_path, seed):
         for thread in threads:
             thread.join(DEADLINE)
     assert not any(thread.is_alive() for thread in threads)
-    assert interrupts == 300
     journal.commit(mark("end"))
     found = marks(journal.path)
     assert len(found) == len(set(found)), "something is there twice"

@@ -274,7 +274,7 @@ def test_a_file_in_place_of_the_folder_of_locks_is_named(tmp_path):
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert done.stdout.startswith("JournalNotWritable"), done.stderr
     assert "runs.db-locks" in done.stdout

@@ -146,8 +146,10 @@ def test_a_commit_gives_the_rowid_of_its_first_statement(journal):
 def test_what_queues_up_is_committed_in_one_transaction(journal):
     """While somebody else holds the write lock, eight threads queue up; then two transactions take them all."""
     with write_lock_of_another_connection(journal.path) as other, ThreadPoolExecutor(8) as pool:
-        futures = [pool.submit(journal.commit, mark(n)) for n in range(8)]
-        until(lambda: journal._lock.locked() and len(journal._queue) >= 7)
+        futures = [pool.submit(journal.commit, mark(0))]
+        until(lambda: len(journal._batch) == 1)  # or it would take along who comes meanwhile
+        futures += [pool.submit(journal.commit, mark(n)) for n in range(1, 8)]
+        until(lambda: len(journal._queue) == 8)
         assert not any(future.done() for future in futures)
         other.execute("ROLLBACK")
         rowids = [future.result(DEADLINE) for future in futures]

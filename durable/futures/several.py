@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from durable.errors import ConfigurationError
 from durable.futures.future import Future, giving_way
+from durable.interrupts import wait_for
 
 T = TypeVar("T")
 
@@ -98,22 +101,23 @@ def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future
     """The futures in the order they end, until all have or the time is up."""
     if timeout is not None and timeout < 0:
         raise ConfigurationError(f"timeout={timeout!r}: expected seconds, 0 or more")
-    from queue import Empty, SimpleQueue  # `import durable` does without
+    ended: deque[Future[T]] = deque()
+    another = threading.Event()
 
-    ended: SimpleQueue[Future[T]] = SimpleQueue()
+    def ends(future: Future[T]) -> None:
+        ended.append(future)
+        another.set()
+
     for future in futures:
         if not future.done():
             future.home.check_may_block(future)
-        future.when_done(ended.put)
+        future.when_done(ends)
     end = None if timeout is None else time.monotonic() + timeout
     for _ in futures:
-        try:
-            future = ended.get_nowait()
-        except Empty:
+        while not ended:
+            another.clear()
             left = None if end is None else max(0.0, end - time.monotonic())
-            try:
-                with giving_way():
-                    future = ended.get(timeout=left)
-            except Empty:
-                return
-        yield future
+            with giving_way():
+                if not (ended or wait_for(another, left)):
+                    return
+        yield ended.popleft()
