@@ -77,7 +77,7 @@ class Call(Execution, Scope):
         "_inputs",
         "_name",
         "_occurrence",
-        "_parent",
+        "parent",
         "_reason",
         "_record",
         "_unhashable",
@@ -123,7 +123,7 @@ class Call(Execution, Scope):
         self.called_off = False
         self.elsewhere: Any = None
         self.worker: str | None = None
-        self._parent = parent
+        self.parent = parent
         self._name: str | None = None
         self._record: TaskRecord | None = None
         self._begun: Entry | None = None
@@ -157,7 +157,7 @@ class Call(Execution, Scope):
         if self.done:  # not ready
             return self._unready
         definition = self.definition
-        if not (self._parent.has_history or definition.looks_up):
+        if not (self.parent.has_history or definition.looks_up):
             return None
         asked = self._asked()
         if definition.looks_up and self._guard is None:
@@ -182,7 +182,7 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        return Asked(self.definition, self._parent, self.key, self._inputs, self._unhashable, self.context, twin(self))
+        return Asked(self.definition, self.parent, self.key, self._inputs, self._unhashable, self.context, twin(self))
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -206,7 +206,7 @@ class Call(Execution, Scope):
         self.error = UnfinishedRun(f"{self.noun.lower()} {self.name!r}", reason)
         self.error.__cause__ = cause if isinstance(cause, BaseException) else None
         self.done, self.message = True, reason
-        record = self._parent.recorded(self.key)
+        record = self.parent.recorded(self.key)
         if record is None:
             return self._ends_at_once(NOT_READY, message=reason)
         self._take_record(record)
@@ -219,7 +219,7 @@ class Call(Execution, Scope):
         self.done, self.message = True, f"Cancelled before {'its next attempt' if self.attempt else 'it began'}."
         if self.attempt:
             return self._ends(CANCELLED, self.message)
-        if self._parent.recorded(self.key) is None:
+        if self.parent.recorded(self.key) is None:
             return self._ends_at_once(CANCELLED, message=self.message, synced=False)
         self.kind = CANCELLED
         return None
@@ -235,14 +235,14 @@ class Call(Execution, Scope):
             self.kind = RUNNING
             place = self._place()
             if task_log.isEnabledFor(10):
-                tell_start(self, self._parent, created=True, submitted=self.worker is not None)
+                tell_start(self, self.parent, created=True, submitted=self.worker is not None)
             self._begun = self.journal.task_run_begins(place, RUNNING)
             self.at = self._begun.at
             return self._begun
         if self.definition.options.run_name is not None:
             self._name = self.journal.task_run_name(self._record.id)
         if task_log.isEnabledFor(10):
-            tell_start(self, self._parent, created=False, submitted=self.worker is not None)
+            tell_start(self, self.parent, created=False, submitted=self.worker is not None)
         row = self.definition.row(self.journal)
         source = row if row != recorded_source(self.journal, self._record) else None
         if self.kind in _IN_FLIGHT:
@@ -340,7 +340,7 @@ class Call(Execution, Scope):
             self.key,
             self.definition.row(self.journal),
             flow_run.id if flow_run is not None else None,
-            self._parent.row,
+            self.parent.row,
             self._occurrence,
             self._inputs,
             label,
@@ -356,7 +356,7 @@ class Call(Execution, Scope):
         entry = self.journal.task_run_ends_at_once(place, kind, result_id=result_id, message=message, synced=synced)
         self.at = entry.at
         if task_log.isEnabledFor(10):
-            tell_start(self, self._parent, created=True, submitted=None)
+            tell_start(self, self.parent, created=True, submitted=None)
             self._log(10, "Finished in state %s", self.state())
         return entry
 

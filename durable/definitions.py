@@ -134,6 +134,7 @@ class TaskDefinition(_Definition):
 
     __slots__ = (
         "_identity",
+        "_is_named",
         "_replays_at_once",
         "_row",
         "_row_journal",
@@ -165,6 +166,8 @@ class TaskDefinition(_Definition):
         self.is_serializable = policy.is_serializable
         self._replays_at_once = policy.reuses and not (self.looks_up or self.is_async or self.is_generator)
         self.key = task_key(name, self.function, tags)
+        code = getattr(without_partial(fn), "__code__", None)
+        self._is_named = code is not None and code.co_name != "<lambda>" and not code.co_freevars
         unknown = policy.excluded - set(self.binder.names)
         if unknown:
             raise ConfigurationError(
@@ -216,6 +219,8 @@ class TaskDefinition(_Definition):
         """What stands for the function in the key of a memo, which other functions of the same name may meet: the key
         and, of lambdas and closures, the source and the constants they close over.
         """
+        if self._is_named:
+            return self.key
         function = without_partial(self.fn)
         captured = closed_over(function)
         if not captured and getattr(function, "__name__", "") != "<lambda>":

@@ -7,13 +7,14 @@ by a bare ``raise``, so that no frame of ours is added to it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, Final
 
 from durable.callbacks import settle
 from durable.clock import clock
-from durable.journal import Entry, Journal
+from durable.driven import Driven, DrivenGenerator
+from durable.journal import Entry
 from durable.rests import rest, rest_async
 from durable.states import State
 from durable.upstream import Upstream
@@ -22,64 +23,28 @@ _LOCK_POLL: Final = 0.02  # seconds between two looks at a lock that another cal
 _NO_VALUES: Final = (GeneratorType, AsyncGeneratorType, State, Upstream)  # what a returned value may stand for
 
 
-class Driven(Protocol):
-    """What a driver needs of a call."""
+def drive(call: Driven, begun: Entry | None = None, along: Callable[[], None] | None = None) -> Any:
+    """Drive a call of a plain function on this thread.
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    done: bool
-    gated: bool
-    propagates: bool
-    delay: float
-    elsewhere: Any
-    journal: Journal
-    unit: Any
-    is_flow: ClassVar[bool]
-
-    @property
-    def definition(self) -> Any: ...  # noqa: D102
-    def awaited(self) -> list[Any]: ...  # noqa: D102
-    def locked(self) -> bool: ...  # noqa: D102
-    def replay(self) -> Entry | None: ...  # noqa: D102
-    def started(self) -> Entry | None: ...  # noqa: D102
-    def enter(self) -> None: ...  # noqa: D102
-    def runner(self) -> Any: ...  # noqa: D102
-    def settled(self, value: Any) -> Any: ...  # noqa: D102
-    def leave(self) -> None: ...  # noqa: D102
-    def returned(self, value: Any) -> Entry | None: ...  # noqa: D102
-    def caught(self, error: BaseException) -> Any: ...  # noqa: D102
-    def raised(self, retry: bool) -> Entry | None: ...  # noqa: D102, FBT001
-    def due(self) -> Iterator[Any]: ...  # noqa: D102
-    def outcome(self) -> Any: ...  # noqa: D102
-    def close(self) -> None: ...  # noqa: D102
-
-
-class DrivenGenerator(Driven, Protocol):
-    """What a driver needs of a call of a generator."""
-
-    value: Any
-    deliver: bool
-
-    def serve(self) -> bool: ...  # noqa: D102
-    def answer(self) -> tuple[Any, BaseException | None]: ...  # noqa: D102
-    def yielded(self, value: Any) -> Entry | None: ...  # noqa: D102
-    def sent(self, value: Any) -> None: ...  # noqa: D102
-    def threw(self, error: BaseException) -> None: ...  # noqa: D102
-    def closed(self) -> Entry | None: ...  # noqa: D102
-
-
-def drive(call: Driven) -> Any:
-    """Drive a call of a plain function on this thread."""
+    Args:
+        call: the call.
+        begun: its start, if that was queued already and nothing was to be looked up or waited for before.
+        along: called when its end is about to be committed, to queue what may go along.
+    """
     commit, hooked = call.journal.commit, call.definition.options.hooks.any
     try:
-        if call.gated:
-            _pass(call)
-        if (entry := call.replay()) is not None:
-            commit(entry)
-        if call.unit is not None or (hooked and call.done and entry is not None):
-            _tell(call)
+        if begun is None:
+            if call.gated:
+                _pass(call)
+            if (entry := call.replay()) is not None:
+                commit(entry)
+            if call.unit is not None or (hooked and call.done and entry is not None):
+                _tell(call)
         while not call.done:
-            if (entry := call.started()) is not None:
+            if begun is not None:
+                call.journal.wait(begun)
+                begun = None
+            elif (entry := call.started()) is not None:
                 commit(entry)
             if hooked:
                 _tell(call)
@@ -103,6 +68,8 @@ def drive(call: Driven) -> Any:
                     rest(call)
             else:
                 if (entry := call.returned(value)) is not None:
+                    if along is not None:
+                        along()
                     commit(entry)
                     if hooked or call.unit is not None:
                         _tell(call)

@@ -103,7 +103,7 @@ class Execution:
     unit: Transaction | None
     _failure: Entry | None
     _inside: Token[Any] | None
-    _parent: Any  # the scope it was called in, or None
+    parent: Any  # the scope it was called in, or None
     _limit: Limit | None
     _printing: bool
     _tags: frozenset[str]
@@ -346,7 +346,7 @@ class Execution:
         """Its part in the transaction around it, made now if nothing needed one before."""
         with _making:
             if self.unit is None:
-                self.unit = Transaction.around_run(enclosing(self._parent))
+                self.unit = Transaction.around_run(enclosing(self.parent))
             return self.unit
 
     def _is_replayed(self, *, owed: bool = False, failed: bool = False) -> None:
@@ -355,7 +355,7 @@ class Execution:
         if owed and self.unit is not None:
             self.unit.is_of(self.journal, self.as_run(), replayed=True)
             self.unit.owes(self.definition.options.hooks.on_rollback, self._seq)
-        run = self._parent.flow_run if self._parent is not None else None
+        run = self.parent.flow_run if self.parent is not None else None
         if failed and any_hooks() and run is not None and run.has_rollbacks():
             self.transaction()
 

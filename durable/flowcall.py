@@ -71,7 +71,7 @@ class FlowCall(Settling):
         "_original",
         "_parameters",
         "_parameters_digest",
-        "_parent",
+        "parent",
         "_row",
         "gated",
         "journal",
@@ -97,7 +97,7 @@ class FlowCall(Settling):
         wait_for: Sequence[Need] = (),
     ) -> None:
         self._prepare(definition, args, kwargs, return_state=return_state)
-        self._parent = parent
+        self.parent = parent
         # A flow called in a task outside any flow is a root: there is no run it could be part of.
         self._is_root = parent is None or parent.flow_run is None
         self._identity: bytes | None = None
@@ -119,7 +119,7 @@ class FlowCall(Settling):
 
     def _identify(self) -> None:
         """A subflow is identified when it is called, like a task; with an idempotency key it is that key's run."""
-        parent, options = self._parent, self.definition.options
+        parent, options = self.parent, self.definition.options
         try:
             self.args, self.kwargs = self.definition.accepted(self.args, self.kwargs)
         except ParameterTypeError as error:
@@ -272,7 +272,7 @@ class FlowCall(Settling):
     def view(self) -> views.FlowRun:
         """The flow run, as users are told of it."""
         assert self.run is not None  # noqa: S101 - asked of a run that is settled
-        parent = self._parent.flow_run if self._parent is not None else None
+        parent = self.parent.flow_run if self.parent is not None else None
         return views.FlowRun(
             id=self.run.key.hex(),
             name=self.run.name,

@@ -39,7 +39,7 @@ class Settling(Execution):
     _original: tuple[bytes, bytes] | None
     _parameters: bytes
     _parameters_digest: bytes
-    _parent: Scope | None
+    parent: Scope | None
     _row: int
 
     def replay(self) -> Entry | None:
@@ -63,12 +63,12 @@ class Settling(Execution):
     def _choose(self, row: int) -> Choice:
         if self._identity is None:
             return choose(Request(self.journal, self.definition, row, self._parameters_digest, self.definition.options))
-        assert self._parent is not None  # noqa: S101 - only a subflow has an identity
-        return Choice(self.journal.find_flow_run(self._identity) if self._parent.has_history else None)
+        assert self.parent is not None  # noqa: S101 - only a subflow has an identity
+        return Choice(self.journal.find_flow_run(self._identity) if self.parent.has_history else None)
 
     def _begin(self, row: int) -> bool:
         """Begin a new run. False if its idempotency key was taken in the meantime."""
-        parent, key = self._parent, self._identity or os.urandom(16)
+        parent, key = self.parent, self._identity or os.urandom(16)
         if self._identity is None:
             self._lock = RunLock(self.journal.path, key)
             self._lock.acquire()
@@ -88,7 +88,7 @@ class Settling(Execution):
 
     def _begins(self, flow: int, state: StateKind, label: Label) -> Entry:
         """The run's own row, which is its first transition."""
-        parent = self._parent
+        parent = self.parent
         flow_run = parent.flow_run if parent is not None else None
         return self.journal.flow_run_begins(
             self._key or b"",
@@ -103,7 +103,7 @@ class Settling(Execution):
 
     def _becomes(self, key: bytes, row: int) -> FlowRun:
         """The call executes that run."""
-        own, parent = self.definition.options.log_prints, self._parent
+        own, parent = self.definition.options.log_prints, self.parent
         cancel = parent.flow_run.cancel if parent is not None and parent.flow_run is not None else None
         run = self.run = FlowRun(self.journal, key, row, self.definition.name, self._parameters_digest, cancel)
         inherited = parent.log_prints if parent is not None else setting("log_prints")
@@ -118,7 +118,7 @@ class Settling(Execution):
 
     def _reuse(self, original: bytes, row: int) -> Entry | None:
         """In a forked run: give the result of the subflow this one stands for, if all of it came before the fork."""
-        parent = self._parent
+        parent = self.parent
         assert parent is not None  # noqa: S101 - only a subflow has an original
         record = reusable_flow(parent, original)
         if record is None or record.result_id is None:
@@ -152,14 +152,14 @@ class Settling(Execution):
         return True
 
     def _is_history(self, record: FlowRecord) -> bool:
-        assert self._parent is not None  # noqa: S101 - asked of subflows only
-        return (record.result_id or 0) > self._parent.mark
+        assert self.parent is not None  # noqa: S101 - asked of subflows only
+        return (record.result_id or 0) > self.parent.mark
 
     def _take_over(self, record: FlowRecord) -> Entry:
         """Continue a run that did not complete."""
         run = self._becomes(record.key, record.id)
         run.own_name, run.begun = record.name, record.begun
-        parent_mark = self._parent.mark if self._parent is not None else 0
+        parent_mark = self.parent.mark if self.parent is not None else 0
         run.mark = max(parent_mark, self.journal.last_failure(record.id))
         run.has_a_past()
         begin(run, record)

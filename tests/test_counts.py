@@ -217,8 +217,29 @@ def test_a_memo_hit(counted):
 
     fill()
     job()
-    # A look-up; BEGIN, two inserts, COMMIT; the call and that it is Cached are one transaction.
-    assert found == [Counts(TASKS, TASKS, 5 * TASKS, {"task_run": TASKS, "task_run_state": TASKS})]
+    # A look-up; BEGIN, two inserts, COMMIT; the call and that it is Cached are one transaction. The level of syncing is
+    # changed once, back from the first hit's.
+    assert found == [Counts(TASKS, 0, 5 * TASKS + 1, {"task_run": TASKS, "task_run_state": TASKS})]
+
+
+def test_a_memo_hit_is_synced_until_it_is_known_that_its_result_is(counted):
+    """Whose result it is does not matter: a process that promises less may have written it without a sync."""
+    found = []
+
+    @flow
+    def job(numbers):
+        for n in numbers:
+            with counted(found):
+                memo(n)
+
+    job([1, 2])
+    found.clear()
+    job([2, 1, 2])
+    assert [each.fsyncs for each in found] == [1, 0, 0]
+    found.clear()
+    job([3])
+    job([3, 3])
+    assert [each.fsyncs for each in found] == [1, 1, 0]
 
 
 def test_a_generator_commits_each_value_and_syncs_one_in_64(counted):

@@ -75,7 +75,8 @@ LAYERS = {
     "flowcall": (4, 2),
     "generation": (4, 2),
     # colour
-    "drivers": (5, 0),
+    "driven": (5, 0),
+    "drivers": (5, 1),
     # fan-out
     "futures": (6, 0),
     "concurrency": (6, 1),

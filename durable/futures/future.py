@@ -172,6 +172,11 @@ class Future(Upstream, Generic[R]):
                 return
         self.home.notify(callback, self)
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether somebody is to be called back when it ends."""
+        return self._callbacks is not None
+
     def waits_for(self, others: list[Upstream], ready: Callable[[Future[Any]], None]) -> None:
         """Call ``ready(self)`` once all `others` have ended."""
         self._waiting_for = len(others)

@@ -26,6 +26,8 @@ class Journal(Lookups):
         super().__init__(path, durability)
         self._process_id = 0
         self._introduction = threading.Lock()
+        self._safe = 0  # results up to this one are known to have been synced
+        self._syncing: tuple[Entry, int] | None = None  # when this entry is committed, those up to that one are
 
     @property
     def process_id(self) -> int:
@@ -121,11 +123,31 @@ class Journal(Lookups):
         message: str | None = None,
         synced: bool = True,
     ) -> Entry:
-        """A new task run whose body never begins: Pending, and then Cached, NotReady or Cancelled."""
-        now = clock().now()
+        """A new task run whose body never begins: Pending, and then Cached, NotReady or Cancelled.
+
+        With another run's result nothing is lost if the record is: it would be found again. So it needs no sync of its
+        own, once that result is known to have been synced.
+        """
+        now, newest = clock().now(), 0
+        if result_id is not None:
+            synced = not self._is_safe(result_id)
+            newest = int(self.rows(sql.NEWEST_RESULT)[0][0]) if synced else 0
         row, *upstream = self._task_run(place, PENDING, now)
         first = sql.ADD_FIRST_STATE, (state.code, now, self._process_id, result_id, message)
-        return Entry(synced, row, first, *upstream, at=now)
+        entry = Entry(synced, row, first, *upstream, at=now)
+        if newest:
+            self._syncing = entry, newest
+        return entry
+
+    def _is_safe(self, result_id: int) -> bool:
+        """Whether a result is known to be as durable as this journal promises: another process may promise less. In a
+        write-ahead log a synced commit covers all that were made before.
+        """
+        if self._syncing is not None:
+            entry, newest = self._syncing
+            if entry.done and entry.error is None:
+                self._safe = max(self._safe, newest)
+        return result_id <= self._safe
 
     def _task_run(self, place: Place, state: StateKind, now: int) -> list[Statement]:
         key, task_id, flow_run_id, parent_id, occurrence, inputs, label, reason, worker, upstream = place

@@ -72,6 +72,7 @@ SELECT d.id, u.id, ? FROM task_run AS d, task_run AS u WHERE d.key = ? AND u.key
 # The bytes a run returned or raised.
 ADD_RESULT: Final = """
 INSERT INTO result (format, checksum, cache_key, expires_at, task_run_id, payload) VALUES (?, ?, ?, ?, ?, ?)"""
+NEWEST_RESULT: Final = "SELECT coalesce(max(id), 0) FROM result"
 FIND_RESULT: Final = "SELECT format, checksum, cache_key, payload, task_run_id FROM result WHERE id = ?"
 
 # The newest result under a cache key whose task run still stands Completed, and the arguments it was computed from.

@@ -126,6 +126,14 @@ class Writer:
             JournalBusy: another process kept the write lock; nothing was written.
         """
         self._queue.append(entry)
+        return self.wait(entry)
+
+    def queue(self, entry: Entry) -> None:
+        """Have `entry` recorded with whatever is committed next. Whoever goes on by it waits first: see `wait`."""
+        self._queue.append(entry)
+
+    def wait(self, entry: Entry) -> int:
+        """Wait until `entry`, which is queued, is as durable as it asks. Returns and raises as `commit`."""
         lost = False
         while not entry.done:
             if self._leader is not None and not (lost and not self._lock.locked()):
@@ -159,7 +167,9 @@ class Writer:
         queue = self._queue
         with suppress(IndexError):  # somebody else commits by now, and hands over in turn
             for at in range(len(queue)):
-                queue[at].open_gate()
+                if queue[at].gate is not None and not queue[at].done:
+                    queue[at].open_gate()
+                    break
 
     def commit_soon(self, entry: Entry, loop: Any) -> Any:
         """Like `commit`, from a coroutine: something to await, done with the one commit of this loop turn.

@@ -52,7 +52,7 @@ class Coroutines:
     def __init__(self, runner: Host, at_once: int) -> None:
         self.at_once = at_once
         self._runner = runner
-        self._work = WorkQueue()
+        self._work: WorkQueue[Future[Any]] = WorkQueue()
         self._running = 0
         self._filling = False  # a turn of the loop that begins what there is room for is on its way
         self._loop: Any = None
@@ -67,7 +67,7 @@ class Coroutines:
                     self._own = LoopThread()
                     self._loop = self._own.loop
             future.loop = self._loop
-            self._work.put(future)
+            self._work.put(future, future.depth)
             self._fill_soon()
 
     def place_given_up(self, change: int) -> None:

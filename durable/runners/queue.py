@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Generic, TypeVar
 
-from durable.futures import Future
+T = TypeVar("T")
 
 
-class WorkQueue:
+class WorkQueue(Generic[T]):
     """The most deeply nested first, otherwise in the order they were put in. Who uses it holds the runner's lock.
 
     A task that waits for those it submitted gives its place up. Were they at the end, all who wait in front of them
@@ -16,22 +16,28 @@ class WorkQueue:
     """
 
     def __init__(self) -> None:
-        self._levels: list[deque[Future[Any]]] = []
+        self._levels: list[deque[T]] = []
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
 
-    def put(self, future: Future[Any]) -> None:
-        """Add one."""
+    def put(self, item: T, depth: int) -> None:
+        """Add one, of a task run that is nested so deeply."""
         levels = self._levels
-        while len(levels) <= future.depth:
+        while len(levels) <= depth:
             levels.append(deque())
-        levels[future.depth].append(future)
+        levels[depth].append(item)
         self._size += 1
 
-    def pop(self) -> Future[Any]:
+    def peek(self) -> T:
+        """The next one; there is one."""
+        return self._deepest()[0]
+
+    def pop(self) -> T:
         """Take the next one; there is one."""
         self._size -= 1
-        deepest: deque[Future[Any]] = next(level for level in reversed(self._levels) if level)
-        return deepest.popleft()
+        return self._deepest().popleft()
+
+    def _deepest(self) -> deque[T]:
+        return next(level for level in reversed(self._levels) if level)

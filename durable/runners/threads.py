@@ -1,19 +1,61 @@
-"""The default runner: a bounded pool of threads."""
+"""The default runner: a bounded pool of threads.
+
+When a task run has ended, its worker takes the next one at once, and the end of the one and the start of the other are
+committed together: a worker then waits once a task, and not twice. The next one begins once the commit is done, as
+always. Rules:
+
+1. Only what starts plainly is taken in advance: nothing is looked up or waited for before its body begins. And only
+   while no worker is idle, and if no hook is told of the end of the other.
+2. What was taken is nobody else's until its worker might not come to it: before a callback is called, which may wait
+   for it, and when the worker ends. Then it goes back to the queue, with the start it has.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from durable.drivers import drive, drive_generator
 from durable.errors import ConfigurationError
 from durable.futures import Future, executing
 from durable.generation import GeneratorCall
+from durable.journal import Entry
 from durable.runners.base import TaskRunner, collected
 from durable.runners.loops import AT_ONCE, was_called_off
 from durable.runners.queue import WorkQueue
 from durable.settings import setting
+from durable.states import State
+
+if TYPE_CHECKING:
+    from durable.call import Call
+
+
+class _Work(NamedTuple):
+    """A task run to be executed.
+
+    Attributes:
+        future: the task run's.
+        begun: its start, if that was queued for the journal in advance; or what was raised instead.
+    """
+
+    future: Future[Any]
+    begun: Entry | BaseException | None = None
+
+
+class _Worker:
+    """One thread.
+
+    Attributes:
+        name: what its task runs are recorded with.
+        taken: what it does next, in advance.
+    """
+
+    __slots__ = ("name", "taken")
+
+    def __init__(self) -> None:
+        self.name = threading.current_thread().name.removeprefix("durable-")
+        self.taken: _Work | None = None
 
 
 class ThreadPoolTaskRunner(TaskRunner):
@@ -39,7 +81,7 @@ class ThreadPoolTaskRunner(TaskRunner):
         super().__init__(AT_ONCE if max_workers is None else max_workers)
         self._given = max_workers
         self.max_workers = max_workers or min(32, (os.cpu_count() or 1) + 4)
-        self._work = WorkQueue()
+        self._work: WorkQueue[_Work] = WorkQueue()
         self._wanted = threading.Condition(self.lock)
         self._threads = 0
         self._idle = 0
@@ -56,10 +98,14 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def _start(self, future: Future[Any]) -> None:
         with self.lock:
-            self._work.put(future)
-            if self._idle:
-                self._wanted.notify()
-            self._add_worker()
+            self._put(_Work(future))
+
+    def _put(self, work: _Work) -> None:
+        """The lock is held."""
+        self._work.put(work, work.future.depth)
+        if self._idle:
+            self._wanted.notify()
+        self._add_worker()
 
     def _add_worker(self) -> None:
         """One more thread, if there is work and room for it. The lock is held."""
@@ -77,15 +123,20 @@ class ThreadPoolTaskRunner(TaskRunner):
                 raise
 
     def _worker(self) -> None:
-        name = threading.current_thread().name.removeprefix("durable-")
-        while (future := self._next()) is not None:
-            future.call.worker = name
-            assert future.context is not None  # noqa: S101 - it has one until it ends
-            future.context.run(self._run, future)
-            del future  # or the last one's value lives as long as this thread waits
+        worker = _Worker()
+        try:
+            while (work := self._next(worker)) is not None:
+                assert work.future.context is not None  # noqa: S101 - it has one until it ends
+                work.future.context.run(self._run, worker, work)
+                del work  # or the last one's value lives as long as this thread waits
+        finally:
+            self._give_back(worker)
 
-    def _next(self) -> Future[Any] | None:
+    def _next(self, worker: _Worker) -> _Work | None:
         """What this worker does next; None: it is not needed any more."""
+        work, worker.taken = worker.taken, None
+        if work is not None:
+            return work
         with self.lock:
             while True:
                 if self._threads - self._waiting > self.max_workers or (self._over and not self._work):
@@ -93,24 +144,74 @@ class ThreadPoolTaskRunner(TaskRunner):
                     self._wanted.notify()  # what woke this one may be another's
                     return None
                 if self._work:
-                    future = self._work.pop()
-                    if self.begins(future):
-                        return future
+                    work = self._work.pop()
+                    if work.begun is not None:
+                        return work
+                    if self.begins(work.future):
+                        work.future.call.worker = worker.name
+                        return work
                 else:
                     self._idle += 1
                     self._wanted.wait()
                     self._idle -= 1
 
-    def _run(self, future: Future[Any]) -> None:
+    def _take(self, worker: _Worker, ending: Call) -> None:
+        """The end of a task run is about to be committed: have the start of the worker's next one go along."""
+        if ending.unit is not None or ending.definition.options.hooks.any:
+            return
+        with self.lock:
+            if self._idle or not self._work or self._threads - self._waiting > self.max_workers:
+                return
+            future, begun = self._work.peek()
+            if begun is not None or not (future.done() or _starts_plainly(future.call)):
+                return  # one that was called off meanwhile is done, and only taken out of the queue
+            self._work.pop()
+            if not self.begins(future):
+                return
+            future.call.worker = worker.name
+        assert future.context is not None  # noqa: S101 - as above
+        try:
+            entry = future.context.run(future.call.started)
+            assert entry is not None  # noqa: S101 - the start of a task is recorded
+            future.call.journal.queue(entry)
+            worker.taken = _Work(future, entry)
+        except BaseException as error:  # noqa: BLE001 - it is this run's, and not that of the one that ends
+            worker.taken = _Work(future, error)
+
+    def _give_back(self, worker: _Worker) -> None:
+        """Let another worker do what this one has taken."""
+        work, worker.taken = worker.taken, None
+        if work is not None:
+            with self.lock:
+                self._put(work)
+
+    def _run(self, worker: _Worker, work: _Work) -> None:
+        future, begun = work
         call = future.call
         executing.set(future)
         try:
-            state = collected(call, list(drive_generator(call))) if isinstance(call, GeneratorCall) else drive(call)
+            state = self._execute(worker, call, begun)
         except BaseException as error:  # noqa: BLE001 - it is raised to whoever asks for the result
+            self._lets_wait(worker, future)
             if type(error).__name__ != "CancelledError" or not was_called_off(self, future):
                 self.breaks(future, error)
         else:
+            self._lets_wait(worker, future)
             self.ends(future, state)
+
+    def _execute(self, worker: _Worker, call: Call, begun: Entry | BaseException | None) -> State[Any]:
+        if isinstance(begun, BaseException):
+            call.close()
+            raise begun
+        if isinstance(call, GeneratorCall):
+            return collected(call, list(drive_generator(call)))
+        ended: State[Any] = drive(call, begun, lambda: self._take(worker, call))
+        return ended
+
+    def _lets_wait(self, worker: _Worker, future: Future[Any]) -> None:
+        """It is about to end: those who asked to be called back may wait for what this worker has taken (rule 2)."""
+        if worker.taken is not None and future.is_watched:
+            self._give_back(worker)
 
     def _close(self) -> None:
         with self.lock:
@@ -120,3 +221,10 @@ class ThreadPoolTaskRunner(TaskRunner):
     def _give_up(self) -> None:
         super()._give_up()
         self._close()  # a thread that comes back from an abandoned body ends
+
+
+def _starts_plainly(call: Call) -> bool:
+    """Rule 1."""
+    if call.gated or call.unit is not None or call.parent.has_history:
+        return False
+    return not (call.definition.looks_up or isinstance(call, GeneratorCall))
