@@ -176,6 +176,7 @@ def test_threads_and_loops_end_with_the_flow():
     async def here(x):
         return x
 
+    run(lambda: None)  # or the process's one thread that tells of progress begins below
     before = threading.active_count()
     for _ in range(3):
         run(lambda: (give.map(range(20)).result(), here.map(range(20)).result()))
