@@ -10,7 +10,8 @@ from contextlib import closing
 
 import pytest
 
-from durable.journal import close_journals, open_journal, schema
+from durable.errors import JournalBusy, NotAJournal
+from durable.journal import close_journals, open_journal, opening, schema
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes to kill them")
 
@@ -215,3 +216,67 @@ def test_a_task_is_one_fsync_in_power_and_none_in_process(tmp_path):
     fifty = {durability: syncs(tmp_path / f"{durability}-50.db", durability, 50) for durability in ("power", "process")}
     assert fifty["power"] - base["power"] == 50
     assert fifty["process"] - base["process"] == 0
+
+
+def test_who_had_the_empty_file_open_does_not_delete_the_log_of_the_journal_it_becomes(tmp_path):
+    """SQLite deletes what is named like the log of a file that is empty, and an inode that lost its name stays so."""
+    path = tmp_path / "runs.db"
+    script = """
+import sqlite3, sys
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+assert other.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+print("ready", flush=True)
+input()
+for _ in range(3):
+    print(other.execute("SELECT count(*) > 0 FROM sqlite_master").fetchone()[0], flush=True)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("ROLLBACK")
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", script, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout.readline() == "ready\n"
+    journal = open_journal(path, "power")
+    log = path.with_name("runs.db-wal").stat().st_ino
+    assert other.communicate("go\n", timeout=300)[0].split() == ["1", "1", "1"]
+    assert path.with_name("runs.db-wal").stat().st_ino == log
+    journal.rows("SELECT 1")
+
+
+@pytest.mark.parametrize("spilled", [True, False])
+def test_a_half_filled_file_is_filled_anew(tmp_path, spilled):
+    path, whole = tmp_path / "runs.db", tmp_path / "whole.db"
+    path.touch()
+    script = f"""
+import os, signal, sqlite3, sys
+from durable.journal import schema
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA cache_spill = {10 if spilled else 0}")
+connection.execute("PRAGMA cache_size = 10")
+connection.execute("BEGIN EXCLUSIVE")
+schema.create(connection)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script, path], check=False).returncode == -9
+    assert (path.stat().st_size > 0) == spilled
+    open_journal(path, "power")
+    open_journal(whole, "power")
+    close_journals()
+    assert schema_of(path) == schema_of(whole)
+    assert sorted(file.name for file in tmp_path.glob("runs.db-*")) == []
+
+
+def test_an_empty_file_that_another_program_fills_first_is_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "CREATION_SECONDS", 1.0)
+    path = tmp_path / "runs.db"
+    path.touch()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("CREATE TABLE theirs (n)")
+        with pytest.raises(JournalBusy, match="writing to the empty file"):
+            open_journal(path, "power")
+        other.execute("COMMIT")
+    with pytest.raises(NotAJournal):
+        open_journal(path, "power")
+    with closing(sqlite3.connect(path)) as again:
+        assert again.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]

@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,27 @@ def test_a_failure_gives_one_command_that_fails_again():
     repeated = prove(*shlex.split(again))
     assert repeated.returncode == 1, repeated
     assert found in repeated.stderr
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_ended_by_a_signal_it_leaves_nothing(tmp_path, how):
+    path = os.pathsep.join([str(TOOLS), str(Path(durable.__file__).parents[1])])
+    with (tmp_path / "said").open("w") as said:
+        proof = subprocess.Popen(
+            [sys.executable, "-m", "proof", "--soak", "600", "--only", "kill/sync"],
+            env=os.environ | {"PYTHONPATH": path, "TMPDIR": str(tmp_path)},
+            stdout=said,
+            stderr=said,
+        )
+    end = time.monotonic() + 120
+    while not list(tmp_path.glob("proof-*/case/work/runs.db")):
+        assert time.monotonic() < end
+        assert proof.poll() is None, (tmp_path / "said").read_text()
+        time.sleep(0.01)
+    proof.send_signal(how)
+    assert proof.wait(120) == 128 + how, (tmp_path / "said").read_text()
+    assert [file.name for file in tmp_path.iterdir()] == ["said"]
 
 
 @needs_compiler

@@ -1,5 +1,6 @@
 """The journal: all SQL that writes. The schema and its essay are in schema/journal.sql."""
 
+from durable.journal.entries import Entry, Statement
 from durable.journal.facts import (
     FORMAT_DURABLE,
     FORMAT_EXCEPTION,
@@ -14,7 +15,6 @@ from durable.journal.facts import (
 )
 from durable.journal.journal import Journal
 from durable.journal.registry import close_journals, open_journal
-from durable.journal.writer import Entry, Statement
 
 __all__ = [
     "FORMAT_DURABLE",

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from durable.clock import clock
 from durable.journal import statements as sql
+from durable.journal.entries import Entry, Statement
 from durable.journal.facts import Label, Outcome, Place, checksum_of
 from durable.journal.lookups import Lookups
-from durable.journal.writer import Entry, Statement
 from durable.states import PENDING, StateKind
 from durable.version import __version__
 

@@ -6,9 +6,9 @@ import os
 
 from durable.clock import clock
 from durable.journal import statements as sql
+from durable.journal.entries import Entry
 from durable.journal.facts import FlowRecord
 from durable.journal.journal import Journal
-from durable.journal.writer import Entry
 from durable.states import CANCELLED, CRASHED, PENDING, StateType, check_transition
 
 _ENDED = frozenset({StateType.CRASHED, StateType.PENDING})  # from these Cancelled follows at once

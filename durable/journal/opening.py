@@ -7,7 +7,8 @@ Rules:
    holds on the file, SQLite's among them, those of a connection of the user's too.
 2. A new journal is made under another name, with mode 0600 and its whole schema, checkpointed, and then given its name
    in one step. So no crash and no power cut leaves a file of that name which is not yet a journal, and whatever has
-   that name without being one is somebody else's.
+   that name without being one is somebody else's. An empty file of that name is filled where it is, in one transaction:
+   a connection that somebody has to it would delete the log of any other file of that name. Seen, 2026-11.
 3. Every pragma is read back; a mismatch is an error, not a hope.
 4. A log whose journal is gone is set aside before another journal gets that name: SQLite would take it for the new
    one's and mix the two. Seen, 2026-11: `rm runs.db` after a crash, and the next run went on in the deleted run.
@@ -159,7 +160,7 @@ def _is_new(path: Path) -> bool:
         raise JournalNotWritable(str(path), f"this user may not read the file. {_CHOOSE}")
     if not os.access(path, os.W_OK):
         raise JournalNotWritable(str(path), f"the file is read-only. Make it writable, or c{_CHOOSE[1:]}")
-    if status.st_size == 0:
+    if status.st_size == 0 or _rolls_back_to_nothing(path):
         return True
     application, version = read_header(path)
     if application != schema.APPLICATION_ID:
@@ -217,10 +218,12 @@ def _create(path: Path) -> None:
         for leftover in path.parent.glob(f"{glob.escape(path.name)}-[0-9]*.new*"):
             if _LEFTOVER.fullmatch(leftover.name.removeprefix(path.name)):
                 leftover.unlink(missing_ok=True)
+        if path.exists():
+            _fill(path)
+            _is_new(path)
+            return
         made = path.with_name(f"{path.name}-{os.getpid()}.new")
         os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        if path.exists():  # an empty file, whose owner has decided who may read it
-            made.chmod(stat.S_IMODE(path.stat().st_mode))
         connection = _open(made)
         try:
             connection.execute("BEGIN IMMEDIATE")
@@ -236,11 +239,61 @@ def _create(path: Path) -> None:
         lock.release()
 
 
+def _fill(path: Path) -> None:
+    """Make a journal of an empty file, if it is still empty when nobody else writes to it."""
+    _set_aside_logs(path)
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_MS / 1000, isolation_level=None)
+    try:
+        _begin_exclusive(path, connection)
+        if standing(path)[1]:
+            return
+        schema.create(connection)
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = wal").fetchall()
+    finally:
+        connection.close()
+
+
+def _begin_exclusive(path: Path, connection: sqlite3.Connection) -> None:
+    """Begin a transaction when nobody else has one. Undoes what was half done.
+
+    The lock is kept until the connection is closed: others who write are not in the way of the change to a log, either.
+    """
+    for _ in range(int(CREATION_SECONDS * 1000 / BUSY_TIMEOUT_MS)):
+        try:
+            connection.execute("PRAGMA synchronous = EXTRA")
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+        else:
+            return
+    raise JournalBusy(
+        str(path), f"another program has been writing to the empty file for {CREATION_SECONDS:.0f} s. Find it"
+    )
+
+
+def _rolls_back_to_nothing(path: Path, *, begun: bool = False) -> bool:
+    """Whether a file's rollback journal says that it was empty before a transaction that did not end.
+
+    SQLite will then make it empty again. If the transaction has only `begun`, SQLite has not signed the journal yet.
+    https://www.sqlite.org/fileformat.html#the_rollback_journal
+    """
+    try:
+        with _beside(path, "-journal").open("rb") as rollback:
+            head = rollback.read(20)
+    except OSError:
+        return False
+    signed = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7"
+    return len(head) == 20 and head[:8] in ((signed, bytes(8)) if begun else (signed,)) and head[16:] == bytes(4)
+
+
 def _set_aside_logs(path: Path) -> None:
     """Give what a deleted journal left beside it other names (rule 4)."""
     for suffix in ("-wal", "-journal"):
         log = _beside(path, suffix)
-        if not standing(log)[1]:
+        if not standing(log)[1] or (suffix == "-journal" and _rolls_back_to_nothing(path, begun=True)):
             continue
         names = (_beside(path, f"{suffix}.orphan{number or ''}") for number in range(1_000_000))
         kept = next(name for name in names if not name.exists())

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from durable.journal.entries import Entry, Statement
 from durable.journal.journal import Journal
-from durable.journal.writer import Entry, Statement
 
 _TABLES: Final = (
     "CREATE TEMP TABLE IF NOT EXISTS gone_flow_run (id INTEGER PRIMARY KEY)",

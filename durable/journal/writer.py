@@ -12,7 +12,8 @@ Rules:
 2. A transaction is synced if any entry in it asks for it. In a write-ahead log what survives a power cut is always a
    prefix of the commits, so a start committed without a sync is covered by the next completion's.
 3. After any SQLite error but a busy BEGIN the outcome is unknown, so the journal is poisoned: it writes nothing more,
-   and its connection is left alone, for closing it would checkpoint.
+   and its connection is left alone, for closing it would checkpoint. So it is when a file was lost (`files`); only a
+   log that was deleted is checkpointed first, for nobody else has what it holds.
 4. Checkpoints happen here only, on purpose, in RESTART mode, which holds the write lock: SQLite 3.7.0 to 3.51.2 may
    corrupt the file when one connection resets the log while another checkpoints (fixed in 3.51.3, 3.50.7, 3.44.6).
    RESTART also leaves the log at its length, so that the next fsync need not grow it.
@@ -24,7 +25,6 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 from collections import deque
@@ -35,7 +35,10 @@ from typing import Any, Final
 
 from durable.errors import JournalBusy, JournalFailed
 from durable.journal import opening
+from durable.journal.entries import Entry, finish
+from durable.journal.files import Files, FilesLost, LogDeleted
 from durable.journal.schema import bound
+from durable.logs import root_log
 
 BUSY_SECONDS: Final = 60  # how long the write lock may be somebody else's before JournalBusy
 # Until the log has once been this long, each fsync also grows the file, which costs half as much again; a longer log is
@@ -46,8 +49,6 @@ _FRAMES_A_COMMIT: Final = 3  # b-tree pages a small transaction touches, on aver
 _BATCH: Final = 1000  # entries in one transaction at most, so that followers do not wait for ever
 _LOST: Final = 0.05  # seconds until a follower looks for itself: a leader that a signal handler ended tells nobody
 
-Statement = tuple[str, tuple[Any, ...]]
-
 
 class _Done:
     """Awaited without giving the loop a turn."""
@@ -57,33 +58,6 @@ class _Done:
 
 
 _DONE: Final = _Done()
-
-
-class Entry:
-    """Something to be recorded in one transaction: its statements, and after the commit the first one's rowid.
-
-    Attributes:
-        at: the time it records, in microseconds since the epoch.
-        gate: a lock that its caller waits at; None if it does not.
-    """
-
-    __slots__ = ("at", "done", "error", "gate", "rowid", "statements", "synced")
-
-    def __init__(self, synced: bool, *statements: Statement, at: int = 0) -> None:  # noqa: FBT001 - hot path
-        self.at = at
-        self.statements = statements
-        self.synced = synced
-        self.rowid = 0
-        self.done = False
-        self.error: JournalBusy | JournalFailed | None = None
-        self.gate: threading.Lock | None = None
-
-    def open_gate(self) -> None:
-        """Let its caller look: it is done, or somebody has to commit it."""
-        gate = self.gate
-        if gate is not None:
-            with suppress(RuntimeError):  # it is open
-                gate.release()
 
 
 class Writer:
@@ -97,8 +71,6 @@ class Writer:
         self.checkpoints = 0
         self._power = durability == "power"
         self._connect()
-        self._name = os.fspath(path)
-        self._file, self._size = opening.standing(self._name)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
@@ -115,8 +87,14 @@ class Writer:
         self._connection = opening.connect(self.path)
         self._execute = self._connection.cursor().execute  # one cursor for all: making one costs a tenth of an insert
         self._execute("PRAGMA synchronous = NORMAL")
+        self._files = Files(self.path)
+        self._files.watch()
         self._full: bool | None = False
         self._parked = False
+
+    def _disconnect(self) -> None:
+        self._connection.close()
+        self._files.unwatch()
 
     def commit(self, entry: Entry) -> int:
         """Record `entry`; returns the rowid of its first statement once it is as durable as it asks.
@@ -225,18 +203,21 @@ class Writer:
         try:
             if self._inherited:
                 # A forked child that unwinds through its parent's flow has nothing to record in it.
-                _finish(batch)
+                finish(batch)
                 return
             self._check_usable()
             synced = any(entry.synced for entry in batch)
-            if synced:
-                self._check_file()
             self._begin(synced and self._power)
+            # A result recorded in a file that has lost its name is lost: people do delete journals under a running job.
+            if synced:
+                self._files.look_at_journal()
+            self._files.look_at_log(synced)
             self._write(batch)
-        except (JournalFailed, JournalBusy) as error:
+        except (JournalFailed, JournalBusy, FilesLost) as raised:
+            error = self._poisoned(raised) if isinstance(raised, FilesLost) else raised
             for entry in batch:
                 entry.error = error
-            _finish(batch)
+            finish(batch)
         except BaseException:
             # A signal handler raised in here (Ctrl-C): the leader goes, and its followers must not be forgotten.
             self._settle()
@@ -249,7 +230,7 @@ class Writer:
                 self._committing = False
                 self._connection.execute("ROLLBACK")
             elif self._committing:
-                _finish(self._batch)
+                finish(self._batch)
         self._batch, self._committing = [], False
 
     def _begin(self, synced: bool) -> None:  # noqa: FBT001 - hot path
@@ -290,7 +271,7 @@ class Writer:
             execute("COMMIT")
         except sqlite3.Error as error:
             raise self._poisoned(error) from error
-        _finish(batch)
+        finish(batch)
         self.commits += 1
         self.synced_commits += self._full is True
         self._log_bytes += _FRAMES_A_COMMIT * _FRAME + size
@@ -318,27 +299,15 @@ class Writer:
         if self._parked:
             self._return_from_fork()
 
-    def _check_file(self) -> None:
-        """A result recorded in a file that has lost its name is lost: people do delete journals under a running job."""
-        file, size = opening.standing(self._name)
-        if file != self._file:
-            raise self._poisoned(sqlite3.OperationalError("the file was deleted or replaced while it was in use"))
-        # Pruning in another process may make it smaller, too.
-        if size < self._size and opening.is_cut(self.path, size):
-            raise self._poisoned(sqlite3.OperationalError("the file was truncated while it was in use"))
-        self._size = size
-
     def _poisoned(self, error: sqlite3.Error) -> JournalFailed:
         if self._poison is None:
-            self._poison = error
+            self._poison = self._files.cause(error)
             with suppress(sqlite3.Error):
                 self._connection.rollback()  # gives the write lock back to other processes
+            if isinstance(error, LogDeleted):  # and SQLite has not failed
+                self._files.save_log(self._connection, error)
             _leak(self._connection)
-        return JournalFailed(
-            str(self.path),
-            f"a write failed ({error}), so what the file holds is unknown and this process writes no more to it. "
-            "Nothing recorded before is lost: mend the cause and run the same command again",
-        )
+        return JournalFailed(str(self.path), _told(self._poison))
 
     def close(self) -> None:
         """Checkpoint, give the log's space back and close. A poisoned journal is left as it is (rule 3)."""
@@ -348,10 +317,14 @@ class Writer:
                 return
             self._closed = True
             try:
+                self._files.look_closely()
                 self._checkpoint("TRUNCATE")
+            except FilesLost as error:
+                root_log.warning("%s", self._poisoned(error))
+                return
             except JournalFailed:
                 return
-            self._connection.close()
+            self._disconnect()
 
     def abandon(self) -> None:
         """Write no more, and leave the connection alone: its file was deleted or replaced under it."""
@@ -378,9 +351,15 @@ class Writer:
     def before_fork(self) -> None:
         """Wait for a commit under way and close the connection (rule 5)."""
         self._lock.acquire()
-        if not self._closed and self._poison is None and not self._parked:
-            self._connection.close()
-            self._parked = True
+        if self._closed or self._poison is not None or self._parked:
+            return
+        try:
+            self._files.look_closely()
+        except FilesLost as error:
+            self._poisoned(error)
+            return
+        self._disconnect()
+        self._parked = True
 
     def after_fork_in_parent(self) -> None:
         """Go on; the connection is opened again when it is next needed."""
@@ -392,15 +371,20 @@ class Writer:
         self._lock.release()
 
     def _return_from_fork(self) -> None:
-        self._check_file()
+        try:
+            self._files.look_at_journal()
+        except FilesLost as error:
+            raise self._poisoned(error) from None
         self._connect()
 
 
-def _finish(batch: list[Entry]) -> None:
-    """It is known how these entries ended."""
-    for entry in batch:
-        entry.done = True
-        entry.open_gate()
+def _told(poison: sqlite3.Error) -> str:
+    if isinstance(poison, FilesLost):
+        return f"{poison}, so this process writes no more to it. {poison.then}"
+    return (
+        f"a write failed ({poison}), so what the file holds is unknown and this process writes no more to it. "
+        "Nothing recorded before is lost: mend the cause and run the same command again"
+    )
 
 
 def _leak(connection: sqlite3.Connection) -> None:

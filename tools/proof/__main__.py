@@ -40,6 +40,7 @@ def main() -> int:
     if not chosen:
         print(f"--only {options.only}: there is no such proof. There are:", *PROOFS, sep="\n  ", file=sys.stderr)
         return 2
+    harness.leave_on_signals()
     folder = harness.scratch()
     try:
         return _mutants(folder, seed, options.only) if options.mutants else _tables(folder, seed, options, chosen)
@@ -89,6 +90,8 @@ def _tables(base: Path, seed: int, options: argparse.Namespace, chosen: dict[str
             except (oracle.Violated, harness.Hung) as error:
                 print(f"\nVIOLATED: {name}: {error}\n\n{_again(name, seed, options)}", file=sys.stderr)
                 return 1
+            except SystemExit:
+                raise
             except BaseException:
                 print(f"\nBROKEN: {name}\n\n{_again(name, seed, options)}", file=sys.stderr)
                 raise

@@ -30,6 +30,8 @@ _ROOM: Final = 512 << 20  # bytes of free memory that are enough for the trials
 
 UNAVAILABLE: Final = 5  # exit code: this machine has not got what tools/prove needs
 
+_ASKED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 NOTHING, KILL_BEFORE, KILL_AFTER, FAIL, SHORT = range(5)
 OPEN, WRITE, SYNC, TRUNCATE, UNLINK, RENAME, MKDIR, RMDIR, LOCK, UNLOCK, LINK = range(1, 12)
 EVERY: Final = sum(1 << kind for kind in range(OPEN, LINK + 1))
@@ -133,11 +135,24 @@ def preloaded(arguments: list[str]) -> None:
         shutil.rmtree(folder)
         _unavailable(f"{compiler} failed:\n{compiled.stderr}")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DURABLE_")}
-    done = subprocess.run(
-        [sys.executable, *arguments], env=environment | {"LD_PRELOAD": str(library)}, check=False
-    ).returncode
+    proof = subprocess.Popen([sys.executable, *arguments], env=environment | {"LD_PRELOAD": str(library)})
+    for number in _ASKED:  # it ends as the proof does, which tidies up
+        signal.signal(number, lambda number, _: proof.send_signal(number))
+    done = proof.wait()
     shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(done)
+    sys.exit(done if done >= 0 else 128 - done)
+
+
+def leave_on_signals() -> None:
+    """End by an exception when asked to, so that no folder and no process of a trial stays."""
+
+    def leave(number: int, _: object) -> NoReturn:
+        for each in _ASKED:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for each in _ASKED:
+        signal.signal(each, leave)
 
 
 def _unavailable(why: str) -> NoReturn:
@@ -209,6 +224,8 @@ def _child(job: Job, arm: Arm, writing: int, environment: dict[str, str]) -> Non
     """The forked child: be a fresh process as far as a job can tell, and never return."""
     code = 1
     try:
+        for number in _ASKED:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.environ.update({"PROOF_LOG": str(job.log), **environment})
         for number, name in ((1, "out"), (2, "err")):
             descriptor = os.open(job.base / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -241,16 +258,21 @@ def _run_as_script() -> int:
 def _waited(pid: int) -> int:
     end = time.monotonic() + DEADLINE
     pause = 0.0005
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > end:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            raise Hung(f"a trial did not end within {DEADLINE} s")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.01)
+    try:
+        while True:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return os.waitstatus_to_exitcode(status)
+            if time.monotonic() > end:
+                break
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
+    except BaseException:  # this process is asked to end
+        os.kill(pid, signal.SIGKILL)
+        raise
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    raise Hung(f"a trial did not end within {DEADLINE} s")
 
 
 def _read(file: Path) -> str:

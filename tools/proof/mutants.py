@@ -19,6 +19,7 @@ class Mutant(NamedTuple):
 
 
 _WRITER: Final = "from durable.journal import writer, opening\nW = writer.Writer\n"
+_FILES: Final = "from durable.journal import files\n"
 _CALL: Final = "from durable import call, recall, runs, generation, outcomes, settling\n"
 
 ALL: Final = (
@@ -229,12 +230,27 @@ ALL: Final = (
     Mutant(
         "a journal that lost its name is noticed",
         "meddling",
-        _WRITER + "W._check_file = lambda self: None\n",
+        _FILES + "files.Files.look_at_journal = lambda self: None\n",
     ),
     Mutant(
         "a truncated journal is noticed",
         "meddling",
-        _WRITER + "opening.is_cut = lambda path, size: False\n",
+        _FILES + "files.is_cut = lambda path, size: False\n",
+    ),
+    Mutant(
+        "a log that was deleted or cut is noticed",
+        "meddling",
+        _FILES + "files.Files.look_at_log = lambda self, named: None\n",
+    ),
+    Mutant(
+        "what a deleted log held is saved",
+        "meddling",
+        _FILES + "files.Files.save_log = lambda self, connection, lost: None\n",
+    ),
+    Mutant(
+        "two processes do not go on with two indexes",
+        "meddling",
+        _FILES + "files._SETTLED = 1e9\n",
     ),
     Mutant(
         "a deleted journal's log is not the next one's",

@@ -1,0 +1,45 @@
+"""What is to be recorded: the entries that callers queue and the writer commits, many in one transaction."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from typing import Any
+
+from durable.errors import JournalBusy, JournalFailed
+
+Statement = tuple[str, tuple[Any, ...]]
+
+
+class Entry:
+    """Something to be recorded in one transaction: its statements, and after the commit the first one's rowid.
+
+    Attributes:
+        at: the time it records, in microseconds since the epoch.
+        gate: a lock that its caller waits at; None if it does not.
+    """
+
+    __slots__ = ("at", "done", "error", "gate", "rowid", "statements", "synced")
+
+    def __init__(self, synced: bool, *statements: Statement, at: int = 0) -> None:  # noqa: FBT001 - hot path
+        self.at = at
+        self.statements = statements
+        self.synced = synced
+        self.rowid = 0
+        self.done = False
+        self.error: JournalBusy | JournalFailed | None = None
+        self.gate: threading.Lock | None = None
+
+    def open_gate(self) -> None:
+        """Let its caller look: it is done, or somebody has to commit it."""
+        gate = self.gate
+        if gate is not None:
+            with suppress(RuntimeError):  # it is open
+                gate.release()
+
+
+def finish(batch: list[Entry]) -> None:
+    """It is known how these entries ended."""
+    for entry in batch:
+        entry.done = True
+        entry.open_gate()
