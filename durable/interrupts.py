@@ -19,7 +19,7 @@ from durable.errors import TerminationSignal
 
 Reason = Literal["interrupt", "termination"]
 _watching: list[Interrupts] = []  # the outermost first
-_HEARD: Final = 1.0  # seconds
+HEARD: Final = 1.0  # seconds: how long a wait may be, for a signal to be heard (see `wait_for`)
 
 
 class Interrupts:
@@ -114,7 +114,7 @@ def wait_for(event: threading.Event, timeout: float | None = None) -> bool:
     CPython looks for signals and then waits: one that arrives in between is heard only when the wait ends.
     """
     until = math.inf if timeout is None else monotonic() + timeout
-    while not event.wait(min(_HEARD, max(0.0, until - monotonic()))):
+    while not event.wait(min(HEARD, max(0.0, until - monotonic()))):
         if monotonic() >= until:
             return False
     return True

@@ -28,7 +28,7 @@ from durable.clock import as_datetime, clock
 from durable.errors import ConfigurationError, DurableError
 from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
-from durable.interrupts import give_up, giving_up, wait_for
+from durable.interrupts import HEARD, give_up, giving_up, wait_for
 from durable.outcomes import message_of
 from durable.rests import call_off, look_again
 from durable.runners.kept import Outcomes, is_recorded
@@ -320,7 +320,7 @@ class TaskRunner:
             self._without_room += 1
             try:
                 while self._queued > BACKLOG // 2:
-                    self._room.wait()
+                    self._room.wait(HEARD)
             finally:
                 self._without_room -= 1
 
