@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from _bench import goals, peers
+from _bench import goals, peers, runners
 from _bench.measure import Bench, median
 
 PER_TASK: Final = ("us", "gather", "replay")  # figures in microseconds a task, so that the floor is beside them
@@ -34,6 +34,7 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="1000 tasks, 20000 in a long run, 3 repeats: a minute")
     parser.add_argument("--folder", default=tempfile.gettempdir(), help="where the journals lie: the disk decides")
     parser.add_argument("--peers", action="store_true", help="measure what people would use instead, too")
+    parser.add_argument("--runners", action="store_true", help="measure the task runners, and nothing else")
     parser.add_argument("--check", action="store_true", help="say of each goal whether it is met")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args(arguments)
@@ -45,6 +46,10 @@ def options_of(arguments: list[str]) -> argparse.Namespace:
 def main() -> None:
     """Measure every case in turn and print ratios."""
     options = options_of(sys.argv[1:])
+    if options.runners:
+        for line in runners.table(Path(options.folder), options.repeats):
+            print(line, flush=True)
+        return
     bench = Bench(Path(options.folder), options.tasks, options.repeats)
     bench.measure_short()
     bench.measure_long(options.long)

@@ -80,6 +80,8 @@ class Bench:
                 self._run(case, Path(scratch), "process", tasks)
         with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
             self._run("memo", Path(scratch), "process", tasks)
+        with tempfile.TemporaryDirectory(dir=self.folder) as scratch:
+            self._run("memo", Path(scratch), "power", min(tasks, 20_000))
 
     def measure_start_up(self) -> None:
         """Milliseconds to import durable, less the bare interpreter's start, and to inspect a small journal."""
@@ -119,13 +121,18 @@ class Bench:
 
 
 def _said(case: str, folder: Path, durability: str, tasks: int, tracer: Sequence[str] = ()) -> dict[str, float]:
+    return said("_bench.cases", case, str(folder), durability, str(tasks), tracer=tracer)
+
+
+def said(module: str, *arguments: str, tracer: Sequence[str] = ()) -> dict[str, float]:
+    """The JSON object that a module prints, executed in a process of its own."""
     environment = os.environ | {"DURABLE_LOGGING_LEVEL": "CRITICAL"}
-    command = [*tracer, sys.executable, "-m", "_bench.cases", case, str(folder), durability, str(tasks)]
+    command = [*tracer, sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
-        sys.exit(f"{done.stderr}\n{case} {durability} failed")
-    said: dict[str, float] = json.loads(done.stdout)
-    return said
+        sys.exit(f"{done.stderr}\n{' '.join(arguments)} failed")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def _wall(*arguments: str) -> float:
