@@ -33,6 +33,7 @@ from durable.context import TaskRunContext
 from durable.definitions import Counted, TaskDefinition
 from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
+from durable.feeding import fed_by, yielding
 from durable.forks import follow, rejoin, twin
 from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
@@ -40,7 +41,7 @@ from durable.logs import at, task_log
 from durable.outcomes import message_of, of_exception, of_value
 from durable.ownership import SidecarLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
-from durable.runs import FlowRun, Scope, fed_by, tell_start, yielding
+from durable.runs import FlowRun, Scope, tell_start
 from durable.states import (
     AWAITING_RETRY,
     CACHED,
@@ -131,8 +132,7 @@ class Call(Execution, Scope):
         self._reason: str | None = None
         self._guard: SidecarLock | None = None
         self._unready: Entry | None = None
-        live = yielding.get()
-        self._fed_by = fed_by(live, definition.parameters_of(args, kwargs)) if live else ()
+        self._fed_by = fed_by(live, definition.parameters_of(args, kwargs)) if (live := yielding.get()) else ()
 
     # What a driver calls, in this order.
 

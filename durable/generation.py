@@ -32,10 +32,10 @@ from durable import reasons
 from durable.call import Call
 from durable.codec import canonical
 from durable.errors import GeneratorDiverged, NotSerializable, Unhashable
+from durable.feeding import yielding
 from durable.journal import Entry, Outcome, Yielded
 from durable.outcomes import message_of, of_exception, of_value, restore
 from durable.recall import Known
-from durable.runs import yielding
 from durable.states import COMPLETED, CRASHED, FAILED, RUNNING, TERMINAL_TYPES
 
 SYNC_EVERY: Final = 64  # values: one fsync in so many

@@ -176,6 +176,7 @@ class FlowRun(Scope):
         "_earlier",
         "_last",
         "_limit",
+        "_met_early",
         "_undone",
         "_window",
         "_window_lock",
@@ -216,6 +217,7 @@ class FlowRun(Scope):
         self._window_lock = threading.Lock()
         self._last = 0
         self._limit = 0
+        self._met_early: set[bytes] = set()  # asked for before they were read ahead
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
         self.fork: Fork | None = None
@@ -251,6 +253,7 @@ class FlowRun(Scope):
         """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
         self.has_history = True
         self._window.clear()
+        self._met_early.clear()
         self._last = 0
         # What this execution adds is not read ahead: it would be stale when asked for.
         self._limit = self.journal.newest_task_run(self.id)
@@ -267,7 +270,11 @@ class FlowRun(Scope):
             return None
         found = self.foreseen(key)
         if found is None:
-            return self.journal.find_task_run(key)
+            found = self.journal.find_task_run(key)
+            if found is not None and self._last < found.id <= self._limit:
+                with self._window_lock:
+                    self._met_early.add(key)
+            return found
         self.met(key)
         return found
 
@@ -300,7 +307,11 @@ class FlowRun(Scope):
     def _read_ahead(self) -> None:
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
-        self._window.update((record.key, record) for record in records if record.id <= self._limit)
+        for record in records:
+            if record.key in self._met_early:
+                self._met_early.discard(record.key)
+            elif record.id <= self._limit:
+                self._window[record.key] = record
 
 
 class Aside(Scope):
@@ -361,16 +372,6 @@ def around() -> Scope | None:
     """The flow run or task run whose body executes here, or whose hook; None outside of any."""
     scope = current.get()
     return scope.run if isinstance(scope, Aside) else scope
-
-
-# Generators whose consumer holds their last value: task run id -> that value. A call that is handed it depends on them.
-yielding: ContextVar[dict[bytes, Any] | None] = ContextVar("durable_yielding", default=None)
-
-
-def fed_by(live: dict[bytes, Any], arguments: dict[str, Any]) -> tuple[tuple[bytes, str], ...]:
-    """Generators whose last value is an argument, each with its name. Asked when a call is made: it is the last yet."""
-    given = arguments.items()
-    return tuple((run, name) for run, last in list(live.items()) for name, value in given if value is last)
 
 
 def _place(scope: Scope | None) -> dict[str, str | None]:

@@ -32,6 +32,7 @@ LAYERS = {
     "annotations": (1, 0),
     "verdicts": (1, 0),
     "upstream": (1, 1),
+    "feeding": (1, 0),
     "retries": (1, 0),
     "runnames": (1, 0),
     "tagging": (1, 0),

@@ -51,6 +51,35 @@ def test_what_never_ran_has_no_reason(journal):
     assert reasons(journal) == ([None] * 6, [])
 
 
+def test_what_was_asked_for_out_of_order_is_no_former_self_of_a_new_call(journal):
+    """Its record is read ahead only after it was asked for: records are, 500 at a time."""
+    order = [*range(1100), -1]
+
+    @task
+    def fill(x):
+        return x
+
+    step = step_with()
+
+    @flow
+    def job():
+        for x in order:
+            if x < 0:
+                step(1)
+            else:
+                fill(x)
+        if order[0] == 0:
+            raise KeyboardInterrupt
+        step(2)
+
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    order[:] = [-1, *range(1, 1100)]
+    job()
+    assert step.ran == [(1, 0), (2, 0)]
+    assert reasons(journal) == ([None, None], [])
+
+
 def test_a_memo_that_was_never_computed_has_no_reason(journal):
     step = step_with(cache_policy=INPUTS)
     step(1)
