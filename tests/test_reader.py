@@ -298,7 +298,7 @@ def test_a_long_run_is_counted_and_folded_in_flat_memory(long):
         finally:
             tracemalloc.stop()
         assert [(node.calls, node.status) for node in nodes] == [(LONG - 1, "ok"), (1, "lost")]
-        assert folded < 400_000, folded
+        assert folded < 2_000_000, folded  # a page of them as text
         assert paged < 6_000_000 and [reader.arguments(node.first)["i"] for node in began[:3]] == [1, 2, 3]
         times = nodes[0].times
         assert abs(times.p50 - 500) < 25 and abs(times.p95 - 950) < 35

@@ -46,20 +46,22 @@ _STATES: Final = """
        count(*) FILTER (WHERE {s}.state = 7), count(*) FILTER (WHERE {s}.state = 8),
        count(*) FILTER (WHERE {s}.state IN (10, 11)), count(*) FILTER (WHERE {s}.state = 12),
        count(*) FILTER (WHERE {s}.state = 9)"""
+_UNDER_WAY: Final = "(3, 4, 5, 6, 12, 13)"
 _ENTERED: Final = f"""
-SELECT count(*) FILTER (WHERE s.seq = 1),{_STATES.format(s="s")}
+SELECT count(*) FILTER (WHERE s.seq = 1),{_STATES.format(s="s")},
+       max(s.seq), count(*) FILTER (WHERE s.state IN {_UNDER_WAY})
 FROM task_run_state AS s WHERE s.task_run_id BETWEEN ? AND ?"""
 _LEFT: Final = f"""
 SELECT 0,{_STATES.format(s="p")}
 FROM task_run_state AS s CROSS JOIN task_run_state AS p ON p.task_run_id = s.task_run_id AND p.seq = s.seq - 1
 WHERE s.task_run_id BETWEEN ? AND ? AND s.seq > 1"""
 # Not ended, or said to have crashed, grouped by hand: (of this process, of others, newest cut off, newest open).
-_OPEN: Final = """
+_OPEN: Final = f"""
 SELECT count(*) FILTER (WHERE s.state <> 12 AND s.process_id = ?),
        count(*) FILTER (WHERE s.state <> 12 AND s.process_id <> ?),
        max(iif(s.state = 12 OR s.process_id <> ?, s.task_run_id, NULL)),
        max(iif(s.state <> 12, s.task_run_id, NULL))
-FROM task_run_state AS s WHERE s.task_run_id BETWEEN ? AND ? AND s.state IN (3, 4, 5, 6, 12, 13)
+FROM task_run_state AS s WHERE s.task_run_id BETWEEN ? AND ? AND s.state IN {_UNDER_WAY}
     AND NOT EXISTS (SELECT 1 FROM task_run_state AS n WHERE n.task_run_id = s.task_run_id AND n.seq = s.seq + 1)"""
 # Without a transition: the same four, and those in the states of `_STATES` from the start.
 _BARE: Final = f"""
@@ -70,6 +72,8 @@ SELECT count(*) FILTER (WHERE s.state IN (3, 4, 5, 6, 13) AND s.process_id = ?),
 FROM (SELECT r.id, r.state, r.process_id FROM task_run AS r WHERE r.id BETWEEN ? AND ?
           AND NOT EXISTS (SELECT 1 FROM task_run_state AS n WHERE n.task_run_id = r.id){{members}}
       ORDER BY r.id DESC LIMIT ?) AS s"""
+_NONE_LEFT: Final = (0, 0, 0, 0, 0, 0)
+_NONE_OPEN: Final = (0, 0, None, None)
 
 Rows = Callable[..., list[Any]]
 
@@ -145,9 +149,12 @@ def _stretch(
     """Count what lies between two numbers; `members` tells whose it must be, where that has to be asked."""
     text, ids = members or ("", ())
     mine = text.format(row="s.task_run_id")
-    (entered,) = rows(_ENTERED + mine, low, high, *ids)
-    (left,) = rows(_LEFT + mine, low, high, *ids)
-    (open_,) = rows(_OPEN + mine, process, process, process, low, high, *ids)
+    ((*entered, most, under_way),) = rows(_ENTERED + mine, low, high, *ids)
+    left, open_ = _NONE_LEFT, _NONE_OPEN  # as it nearly always is, and looking for them takes as long again for each
+    if most is not None and most > 1:
+        (left,) = rows(_LEFT + mine, low, high, *ids)
+    if under_way:
+        (open_,) = rows(_OPEN + mine, process, process, process, low, high, *ids)
     bare: Any = (0, 0, None, None, 0, 0, 0, 0, 0)
     missing = total - entered[0]
     if missing > 0:

@@ -98,14 +98,27 @@ TASK_RUNS_OF: Final = _TASK_RUN + "WHERE t.flow_run_id IS ? AND t.id > ? AND t.p
 # The newest task run outside any flow.
 LATEST_OUTSIDE: Final = _TASK_RUN + "WHERE t.flow_run_id IS NULL ORDER BY t.id DESC LIMIT 1"
 
-# Every transition of every task run of a flow run, in the order they began: the pass that builds a tree.
-TRANSITIONS: Final = """
-SELECT t.id, t.parent_id, t.task_id, t.state, t.at, t.process_id, s.state, s.at, s.process_id
-FROM task_run AS t LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
-WHERE t.flow_run_id IS ? ORDER BY t.id, s.seq"""
+# The transitions of the task runs of a flow run, in the order they began: of all between two numbers, read as they lie
+# in the file or found by the index, and of some, whose numbers come in that order.
+_TRANSITIONS: Final = "SELECT t.id, t.parent_id, t.task_id, t.state, t.at, t.process_id, s.state, s.at, s.process_id"
+_BETWEEN: Final = """
+LEFT JOIN task_run_state AS s ON s.task_run_id = t.id
+WHERE t.flow_run_id IS ? AND t.id BETWEEN ? AND ? ORDER BY t.id, s.seq"""
+TRANSITIONS: Final = f"{_TRANSITIONS} FROM task_run AS t NOT INDEXED {_BETWEEN}"
+TRANSITIONS_SPARSE: Final = f"{_TRANSITIONS} FROM task_run AS t {_BETWEEN}"
+TRANSITIONS_OF: Final = f"""{_TRANSITIONS}
+FROM json_each(?) AS j CROSS JOIN task_run AS t ON t.id = j.value AND t.flow_run_id IS ?
+LEFT JOIN task_run_state AS s ON s.task_run_id = t.id"""
 
-# Which task runs were called in the body of another.
+# When a task run was called.
+BEGAN: Final = "SELECT at FROM task_run WHERE id = ?"
+
+# Which task runs were called in the body of another: of all of a flow run from one on, or between two numbers.
 NESTED: Final = "SELECT id, parent_id FROM task_run WHERE flow_run_id IS ? AND id > ? AND parent_id < id ORDER BY id"
+CALLERS: Final = """
+SELECT parent_id FROM task_run NOT INDEXED WHERE flow_run_id IS ? AND id BETWEEN ? AND ? AND parent_id < id"""
+CALLERS_SPARSE: Final = """
+SELECT parent_id FROM task_run WHERE flow_run_id IS ? AND id BETWEEN ? AND ? AND parent_id < id"""
 
 RESULT: Final = "SELECT format, length(payload), substr(payload, 1, :b) FROM result WHERE id = :a"
 

@@ -3,13 +3,16 @@
 Two ways to walk it, both in memory that does not grow with the number of calls made by the flow's body:
 
 `collapsed` makes one pass over the recorded transitions and counts equal siblings (the same task in the same state)
-together once there are four of them, with what they called counted together as well. `every` yields each run in its
-place, reading a page at a time. Both remember which task runs have called others: some bytes for each of those.
+together once there are four of them, with what they called counted together as well. What is alike in a page of them
+is counted by SQLite (`durable.reader.alike`), the rest is looked at one by one. `every` yields each run in its place,
+reading a page at a time. Both remember which task runs have called others: some bytes for each of those.
 """
 
 from __future__ import annotations
 
+import json
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from heapq import merge
 from itertools import chain
@@ -17,13 +20,14 @@ from math import log
 from typing import Any, Final
 
 from durable.reader import sql
+from durable.reader.alike import ALIKE, Alike, Counting, Kind, Page, pages
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun, Node, TaskRun
 from durable.reader.spread import STEPS, Spread
 from durable.reader.standing import STARTS, UNDONE, Standing
 
-ALIKE: Final = 4  # siblings from which on equal ones are shown together
 _PAGE: Final = 500
+_NEVER: Final = 1 << 63
 _END: Final = (None, None, 0, 0, 0, 0, None, 0, 0)
 
 
@@ -73,9 +77,14 @@ class _Group:
     def __init__(self) -> None:
         self.items: list[_Item] = []
 
+    @property
+    def many(self) -> bool:
+        """Whether there are so many that they are one item."""
+        return bool(self.items) and self.items[0].count >= ALIKE
+
     def add(self, item: _Item) -> None:
         items = self.items
-        if items and items[0].count >= ALIKE:
+        if self.many:
             items[0].join(item)
             return
         items.append(item)
@@ -110,16 +119,25 @@ def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
     callers: dict[int, _Item | None] = {}  # task runs that called something; None until they are met
     family: list[int | None] = [*reader.family(run.row)] if run is not None else [None]
     subflows = {}
+    read: dict[int | None, tuple[list[Page], array[int]]] = {}
     for member in family:
-        callers.update((parent, None) for _, parent in reader.stream(sql.NESTED, member, 0))
+        found = pages(reader, member)
+        inside: set[int] = set()
+        for page in found:
+            query = sql.CALLERS_SPARSE if page.sparse else sql.CALLERS
+            inside.update(parent for (parent,) in reader.stream(query, member, page.low, page.high))
         if member is not None:
             subflows[member] = reader.subflows(member)
-            callers.update(
-                (flow.parent_task_row, None) for flow in subflows[member] if flow.parent_task_row is not None
-            )
+            inside.update(flow.parent_task_row for flow in subflows[member] if flow.parent_task_row is not None)
+        callers.update(dict.fromkeys(inside))
+        read[member] = found, array("q", sorted(inside))
+    counting = Counting(reader)
     for member in family:
         scope = flows.get(member, root)
-        _collect_tasks(reader, member, scope, callers)
+        adder = _Adder(reader, reader.standing(member) if member is not None else None, scope, callers)
+        found, called = read.pop(member)
+        for page in found:
+            _collect_tasks(adder, adder.transitions(member, page, called, counting))
         for flow in subflows.get(member or 0, []):
             parent = callers.get(flow.parent_task_row or 0) or scope
             item = _Item(flow.status, flow.started, flow.row, is_flow=True)
@@ -130,21 +148,21 @@ def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
     return root
 
 
-def _collect_tasks(reader: JournalReader, member: int | None, scope: _Item, callers: dict[int, _Item | None]) -> None:
-    """One pass over the transitions of a flow run's own task runs: several rows each, together and in order.
+def _collect_tasks(adder: _Adder, transitions: Iterator[Any]) -> None:
+    """One pass over the transitions of a page: several rows for each task run, together and in order.
 
     Of a million of them nearly all are counted with those before, so that is done here, without a call or an object.
     """
-    adder = _Adder(reader, reader.standing(member) if member is not None else None, scope, callers)
+    callers = adder.callers
     together = adder.together
     row = task = started = state = process = began = ended = attempts = 0
     parent: int | None = None
     met = False
-    for id_, parent_, task_, first_state, first_at, first_process, later, at, by in chain(
-        reader.stream(sql.TRANSITIONS, member), [_END]
-    ):
+    for id_, parent_, task_, first_state, first_at, first_process, later, at, by in chain(transitions, [_END]):
         if id_ != row or not met:
             if met:
+                if row > adder.due:
+                    adder.catch_up(row)
                 spread = None
                 if parent is None and row not in callers:
                     item = together.get((task, state, process))
@@ -174,6 +192,7 @@ def _collect_tasks(reader: JournalReader, member: int | None, scope: _Item, call
             if later in STARTS:
                 began = at
                 attempts += 1
+    adder.catch_up(_NEVER)
 
 
 class _Adder:
@@ -181,6 +200,7 @@ class _Adder:
 
     Attributes:
         together: by task, state and process: what those called in the flow's own body, and ended, are counted with.
+        due: the row after which what SQLite has counted is to be added: `catch_up`.
     """
 
     def __init__(
@@ -192,6 +212,59 @@ class _Adder:
         self.callers = callers
         self.kinds: dict[tuple[int, int, int], tuple[tuple[bytes, str], bool]] = {}
         self.together: dict[tuple[int, int, int], _Item] = {}
+        self.due = _NEVER
+        self._counted: deque[tuple[int, Alike, bool]] = deque()
+
+    def transitions(self, member: int | None, page: Page, callers: array[int], counting: Counting) -> Iterator[Any]:
+        """The transitions of those task runs of a page that are to be looked at; what SQLite has counted is noted."""
+        counted = counting.page(member, page, callers, self._many)
+        if counted is None:
+            query = sql.TRANSITIONS_SPARSE if page.sparse else sql.TRANSITIONS
+            return self.reader.stream(query, member, page.low, page.high)
+        # A kind is counted where its first one began, and the last of it is the last where that began.
+        noted = [(one.last, one, one.first is None) for one in counted.alike]
+        noted += [(one.first, one, True) for one in counted.alike if one.first is not None]
+        self._counted.extend(sorted(noted, key=lambda note: note[0]))
+        self.due = self._counted[0][0] if self._counted else _NEVER
+        if not counted.others:
+            return iter(())
+        return self.reader.stream(sql.TRANSITIONS_OF, json.dumps(counted.others), member)
+
+    def catch_up(self, row: int) -> None:
+        """Add what SQLite has counted before a row."""
+        while self._counted and self._counted[0][0] < row:
+            at, one, adds = self._counted.popleft()
+            kind, has_ended = self._kind(*one.kind)
+            group = self._place(one.caller).groups.setdefault(kind, _Group())
+            if adds:
+                if group.many:
+                    group.items[0].count += len(one.took)
+                else:
+                    item = _Item(kind[1], self.reader.rows(sql.BEGAN, at)[0][0], at, is_flow=False)
+                    item.count = len(one.took)
+                    group.add(item)
+                if has_ended:
+                    group.items[0].spread.add_all(one.took)
+            if at == one.last:
+                group.items[0].last = at
+        self.due = self._counted[0][0] if self._counted else _NEVER
+
+    def _many(self, kind: Kind) -> bool:
+        group = self.scope.resolved().groups.get(self._kind(*kind)[0])
+        return group is not None and group.many
+
+    def _place(self, parent: int | None) -> _Item:
+        place = self.scope if parent is None else (self.callers.get(parent) or self.scope)
+        return place.resolved()
+
+    def _kind(self, task: int, state: int, process: int) -> tuple[tuple[bytes, str], bool]:
+        """What a task run is counted with, and whether it has ended."""
+        found = self.kinds.get((task, state, process))
+        if found is None:
+            name = self.reader.state(state)
+            status = (self.standing or Standing(None, process)).status(name, process)
+            found = self.kinds[task, state, process] = (self.reader.task(task)[0], status), name.ended
+        return found
 
     def add(
         self,
@@ -206,14 +279,8 @@ class _Adder:
         attempts: int,
     ) -> None:
         """One task run, by its newest state and its last attempt."""
-        found = self.kinds.get((task, state, process))
-        if found is None:
-            name = self.reader.state(state)
-            status = (self.standing or Standing(None, process)).status(name, process)
-            found = self.kinds[task, state, process] = (self.reader.task(task)[0], status), name.ended
-        kind, has_ended = found
-        place = self.scope if parent is None else (self.callers.get(parent) or self.scope)
-        groups = place.resolved().groups
+        kind, has_ended = self.kinds.get((task, state, process)) or self._kind(task, state, process)
+        groups = self._place(parent).groups
         group = groups.get(kind)
         if group is None:
             group = groups[kind] = _Group()

@@ -18,9 +18,9 @@ from durable.cli import facts
 from durable.cli.page.gather import BAD, Profile
 from durable.cli.page.room import Room
 from durable.reader import FlowRun, JournalReader, Node, TaskRun, collapsed, every, sql
+from durable.reader.alike import ALIKE
 from durable.reader.spans import Span
 from durable.reader.spread import Spread
-from durable.reader.tree import ALIKE
 
 _NODES: Final = 6000
 _DEPTH: Final = 60
