@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from model import Model
 from model_process import Seen, Server, seen
-from model_records import AnyOf, Event, Name
+from model_records import AnyOf, Begins, Event, Name
 from scripts import Script
 
 SOAK = float(os.environ.get("MODEL_SECONDS", "0"))
@@ -183,12 +183,14 @@ def _agree(expected: Event, found: tuple[str, str | None, Any]) -> bool:
         return bool(value == expected.value)
     if state in ("Failed", "Retrying", "AwaitingRetry"):
         return _shown(message) == _shown(expected.why)
+    if state == "NotReady":
+        return message is not None and "ended Failed" in message
     return state == "Crashed" or _is_reason(message, expected.why)
 
 
 def _is_reason(found: str | None, why: Any) -> bool:
     if isinstance(why, AnyOf):
-        return found in why
+        return found in why or any(isinstance(w, Begins) and str(found).startswith(w) for w in why)
     if why == "expired":
         return found is not None and found.startswith("expired: ")
     if isinstance(why, str) and why.startswith("previous failed: "):
@@ -199,7 +201,7 @@ def _is_reason(found: str | None, why: Any) -> bool:
 
 def _shown(value: Any) -> Any:
     """A value; of an error of durable's own, only which it is."""
-    for own in ("TaskInterrupted", "GeneratorDiverged"):
+    for own in ("TaskInterrupted", "GeneratorDiverged", "UnfinishedRun"):
         if isinstance(value, str) and own in value:
             return value[: value.index(own) + len(own)]
     return value
