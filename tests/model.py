@@ -19,6 +19,8 @@ Rules, by their number in the README's "What is promised" where they have one:
 9. Whatever runs although something was recorded says why.
 10. A call that is given a future is another than one that is given its value, and its value counts besides; what it
    waits for is no part of what it is. It is made when that is there, and not if that failed.
+11. With an idempotency key a call of a flow is that key's run, of any age: its result if it completed. Without one it
+   is no key's.
 """
 
 from __future__ import annotations
@@ -52,32 +54,34 @@ class Model(Memos):
 
     # A process.
 
-    def execute(self, program: Program, x: int, epoch: int, cut: int, how: str, *, never: bool) -> tuple[str, Any]:
+    def execute(self, program: Program, x: int, epoch: int, cut: int, how: str, which: str) -> tuple[str, Any]:
         """One run of the script: ``("value" | "error" | "interrupted" | "killed", value or text)``."""
         self.program, self.epoch, self.cut, self.how = program, epoch, cut, how
         self.log, self.points, self.groups, self.doubtful = [], 0, [], {}
         self.at_once = None
         try:
-            return "value", self._root(x, never=never)
+            return "value", self._root(x, which)
         except Boomed as error:
             return "error", error.text
         except Cut:
             return ("interrupted" if how == "interrupt" else "killed"), None
 
-    def _root(self, x: int, *, never: bool) -> Any:
-        young = [
-            name
-            for name, given in self.roots
-            if given == x and self.runs[name].state != "Completed" and self.now - self.last[name] <= YOUNG
-        ]
-        if young and not never:
-            run = self.runs[young[-1]]
+    def _root(self, x: int, which: str) -> Any:
+        """A call of the flow: "auto", "never" resumed, or by "key": rules 8 and 11."""
+        given = (x, which == "key")
+        known = [self.runs[name] for name, called in self.roots if called == given]
+        if which == "key" and known and known[0].state == "Completed":
+            return known[0].events[-1].value
+        known = [run for run in known if run.state != "Completed"]
+        young = [run for run in known if which == "key" or self.now - self.last[run.name] <= YOUNG]
+        if young and which != "never":
+            run = young[-1]
             spent = sum(e.order > self._mark(run, "Failed") for e in run.failures)
             frame = Frame(run.name, run.name, x, self._mark(run), resumed=True)
             self.begins(run, None)
         else:
             run = Run(("run", len(self.roots) + 1), ("run", len(self.roots) + 1))
-            self.roots.append((run.name, x))
+            self.roots.append((run.name, given))
             self.runs[run.name] = run
             spent, frame = 0, Frame(run.name, run.name, x, 0, resumed=False)
             self.begins(run, None)

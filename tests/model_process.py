@@ -215,7 +215,8 @@ def _run(job: dict[str, Any]) -> None:
     with use_clock(clock):
         specification.loader.exec_module(module)
         try:
-            got = module.job(job["x"])
+            called = module.job.with_options(idempotency_key=job["key"]) if job["key"] else module.job
+            got = called(job["x"])
             ended = {"end": "value", "value": asyncio.run(got) if asyncio.iscoroutine(got) else got}
         except KeyboardInterrupt:
             ended = {"end": "interrupted"}

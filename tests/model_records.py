@@ -96,7 +96,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.runs: dict[Name, Run] = {}
-        self.roots: list[tuple[Name, int]] = []
+        self.roots: list[tuple[Name, tuple[int, bool]]] = []  # with what each was called, and whether by a key
         self.last: dict[Name, float] = {}
         self.now = 0.0
         self.order = 0

@@ -109,15 +109,15 @@ class Journeys(RuleBasedStateMachine):
         x=st.sampled_from((1, 1, 2)),
         cut=st.none() | st.integers(0, 200),
         how=st.sampled_from(("kill", "kill", "interrupt")),
-        never=st.sampled_from((False,) * 5 + (True,)),
+        which=st.sampled_from(("auto",) * 4 + ("never", "key", "key")),
         waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
     )
-    def execute(self, x: int, cut: int | None, how: str, *, never: bool, waited: int) -> None:
+    def execute(self, x: int, cut: int | None, how: str, which: str, *, waited: int) -> None:
         self.epoch += 1
         self.model.now += waited
         model = self.model
         trial = copy.deepcopy(model)
-        trial.execute(self.program, x, self.epoch, 0, how, never=never)
+        trial.execute(self.program, x, self.epoch, 0, how, which)
         at = 0 if cut is None or not trial.points else 1 + cut % trial.points
         if any(first < at <= last for first, last in trial.groups):
             how = "kill"  # an interruption of calls that run at once reaches some of them or all
@@ -129,10 +129,11 @@ class Journeys(RuleBasedStateMachine):
             cut=at,
             how=how,
             now=model.now,
-            environment={"DURABLE_RESUME": "never" if never else "auto"},
+            key=f"key {x}" if which == "key" else None,
+            environment={"DURABLE_RESUME": "never" if which == "never" else "auto"},
         )
         there = seen(self.folder / "runs.db")
-        end, value = model.execute(self.program, x, self.epoch, at, how, never=never)
+        end, value = model.execute(self.program, x, self.epoch, at, how, which)
         try:
             _same("its end", (ended["end"], _shown(ended.get("value"))), (end, _shown(value)))
             _same("the points it passed", ended["points"], 0 if end == "killed" else model.points)
@@ -143,6 +144,7 @@ class Journeys(RuleBasedStateMachine):
             raise AssertionError(f"{error}\n\nprocess {self.epoch}, cut at {at} ({how}), of\n\n{text}") from None
         counted["processes"] += 1
         counted[end] += 1
+        counted[f"called {which}"] += 1
         counted["executions"] += len(ended["log"])
 
     def check_log(self, log: list[tuple[str, int, int, int]]) -> None:
