@@ -189,8 +189,8 @@ class JournalBusy(JournalError):
 class JournalFailed(JournalError):
     """A write failed in a way that leaves its outcome unknown, so this process writes nothing more to the journal.
 
-    Nothing recorded is lost, unless somebody deleted or cut the journal's files. Mend the cause (disk full, I/O error) and
-    run the same command again: the journal then tells what was recorded. Never a reason to retry a task.
+    Nothing recorded is lost, unless somebody deleted or cut the journal's files. Mend the cause (disk full, I/O error)
+    and run the same command again: the journal then tells what was recorded. Never a reason to retry a task.
     """
 
 

@@ -12,7 +12,7 @@ from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder
 
 from durable.clock import clock
-from durable.codec import summary
+from durable.codec import FUTURE, summary
 from durable.definitions import TaskDefinition
 from durable.journal import Journal, TaskRecord
 from durable.phrases import moment
@@ -29,6 +29,7 @@ CANCELLED: Final = "cancelled"
 NO_KEY: Final = "no key: its cache_key_fn gave none"
 CLOSED: Final = "closed early: its consumer now asks for more"
 _SHOWN: Final = 40
+_WAITED: Final = FUTURE.encode()
 _items: Final = Decoder(dict[str, Raw])
 
 
@@ -62,6 +63,8 @@ def inputs_changed(definition: TaskDefinition, inputs: bytes, candidates: list[b
     best: list[str] | None = None
     new = _split(inputs)
     for candidate in candidates:
+        if _WAITED in candidate:  # it was never made, for want of a value
+            continue
         old = _split(candidate)
         if old is None or new is None or old.keys() != new.keys():
             continue

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from durable.annotations import Annotation, allow_failure, opaque, quote
+from durable.codec import FUTURE
 from durable.errors import ConfigurationError
 from durable.states import NOT_READY, State
 
@@ -235,7 +236,7 @@ class _Count(_Search):
         need = Need(self._argument, found, tolerant)
         if isinstance(found, Upstream):
             self._note(need)
-            return "\0durable.upstream", found.identity
+            return FUTURE, found.identity
         if not found.is_completed():
             self._note(need)
             return "\0durable.state", found.name, found.message

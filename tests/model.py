@@ -17,6 +17,10 @@ Rules, by their number in the README's "What is promised" where they have one:
 7. A generator's recorded values are served first. It is started again only for more, and must agree with the record.
 8. A call of a flow continues the newest run with the same parameters that did not complete and is young enough.
 9. Whatever runs although something was recorded says why.
+10. A call that is given a future is another than one that is given its value, and its value counts besides; what it
+   waits for is no part of what it is. It is made when that is there, and not if that failed.
+11. With an idempotency key a call of a flow is that key's run, of any age: its result if it completed. Without one it
+   is no key's.
 """
 
 from __future__ import annotations
@@ -25,16 +29,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from model_kit import mix
-from model_programs import GENERATOR, Call, Group, Loop, Program, Step, Sub, Task, parts_of
+from model_memos import Memos
+from model_programs import CHAINS, GENERATOR, Call, Group, Loop, Program, Step, Sub, Task, parts_of
 from model_records import (
     CUT_OFF,
+    NOTHING,
     OVER,
+    RETRIED,
     YOUNG,
     AnyOf,
     Boomed,
     Cut,
     Frame,
-    Journal,
     Name,
     Run,
     different,
@@ -43,37 +49,39 @@ from model_records import (
 from model_streams import Stream
 
 
-class Model(Journal):
+class Model(Memos):
     """The journal as it must be after each process."""
 
     # A process.
 
-    def execute(self, program: Program, x: int, epoch: int, cut: int, how: str, *, never: bool) -> tuple[str, Any]:
+    def execute(self, program: Program, x: int, epoch: int, cut: int, how: str, which: str) -> tuple[str, Any]:
         """One run of the script: ``("value" | "error" | "interrupted" | "killed", value or text)``."""
         self.program, self.epoch, self.cut, self.how = program, epoch, cut, how
         self.log, self.points, self.groups, self.doubtful = [], 0, [], {}
         self.at_once = None
         try:
-            return "value", self._root(x, never=never)
+            return "value", self._root(x, which)
         except Boomed as error:
             return "error", error.text
         except Cut:
             return ("interrupted" if how == "interrupt" else "killed"), None
 
-    def _root(self, x: int, *, never: bool) -> Any:
-        young = [
-            name
-            for name, given in self.roots
-            if given == x and self.runs[name].state != "Completed" and self.now - self.last[name] <= YOUNG
-        ]
-        if young and not never:
-            run = self.runs[young[-1]]
+    def _root(self, x: int, which: str) -> Any:
+        """A call of the flow: "auto", "never" resumed, or by "key": rules 8 and 11."""
+        given = (x, which == "key")
+        known = [self.runs[name] for name, called in self.roots if called == given]
+        if which == "key" and known and known[0].state == "Completed":
+            return known[0].events[-1].value
+        known = [run for run in known if run.state != "Completed"]
+        young = [run for run in known if which == "key" or self.now - self.last[run.name] <= YOUNG]
+        if young and which != "never":
+            run = young[-1]
             spent = sum(e.order > self._mark(run, "Failed") for e in run.failures)
             frame = Frame(run.name, run.name, x, self._mark(run), resumed=True)
             self.begins(run, None)
         else:
             run = Run(("run", len(self.roots) + 1), ("run", len(self.roots) + 1))
-            self.roots.append((run.name, x))
+            self.roots.append((run.name, given))
             self.runs[run.name] = run
             spent, frame = 0, Frame(run.name, run.name, x, 0, resumed=False)
             self.begins(run, None)
@@ -82,7 +90,7 @@ class Model(Journal):
             try:
                 out = self._body(frame, self.program.job, x)
             except Boomed as error:
-                if spent < self.program.flow_retries and error.kind == "Boom":
+                if spent < self.program.flow_retries and error.kind in RETRIED:
                     spent += 1
                     self.enters(run, "Retrying", error.text, error)
                     frame = Frame(run.name, run.name, x, self.order, resumed=True)
@@ -97,9 +105,9 @@ class Model(Journal):
 
     # A call.
 
-    def _call(self, frame: Frame, index: int, x: int, y: int) -> Any:
+    def _call(self, frame: Frame, index: int, x: int, y: int, upstream: Name | None = None) -> Any:
         task = self.program.tasks[index]
-        run, name = self._find(frame, task, x, y)
+        run, name = self._find(frame, task, x, y, upstream)
         if run is None and task.memo:
             found = self._memo(frame, task, index, x, y)
             if isinstance(found, Run):
@@ -112,12 +120,15 @@ class Model(Journal):
         if run is None:
             return self._run(frame, index, name, None, x, y, self.changed(frame, task, x, y))
         known, why = self._known(frame, task, index, run)
-        return known if why is None else self._run(frame, index, name, run, x, y, why)
+        return known if why is None else self._run(frame, index, name, run, x, y, None if why is NOTHING else why)
 
-    def _find(self, frame: Frame, task: Task, x: int, y: int) -> tuple[Run | None, Name]:
-        base = ("task", frame.name, task.name, task.counted(x, y))
+    def _find(self, frame: Frame, task: Task, x: Any, y: int, upstream: Name | None = None) -> tuple[Run | None, Name]:
+        """A call is made. One that is given a future counts among those that are given the same."""
+        given = task.counted(x, y)
+        base = ("task", frame.name, task.name, given if upstream is None else (*given[1:], upstream))
         frame.equal[base] += 1
-        name = (*base, frame.equal[base])
+        name = ("task", frame.name, task.name, given, frame.equal[base])
+        name = name if upstream is None else (*name, upstream)
         self.unasked.get(frame.flow, {}).pop(name, None)
         return self.runs.get(name), name
 
@@ -137,6 +148,8 @@ class Model(Journal):
             if last.order > frame.mark:
                 raise last.value
             return None, f"previous failed: {last.value.text}"
+        if last.state == "NotReady":
+            return None, NOTHING
         if last.state != "AwaitingRetry" and task.on_interrupt == "fail":
             raise Boomed("TaskInterrupted", "")
         return None, "interrupted" if last.state == "Crashed" else CUT_OFF
@@ -183,7 +196,7 @@ class Model(Journal):
 
     def retries(self, run: Run, task: Task, spent: int, error: Boomed) -> bool:
         """The body has failed: whether it is tried again. Records either."""
-        if spent >= task.retries or error.kind != "Boom":
+        if spent >= task.retries or error.kind not in RETRIED:
             self.enters(run, "Failed", error.text, error)
             return False
         self.enters(run, "AwaitingRetry" if task.delay else "Retrying", error.text, error)
@@ -197,41 +210,6 @@ class Model(Journal):
         run.key = self._key(frame, task, x, y, parts_of(self.program, index))
         run.expires = None if task.expires is None else self.now + task.expires
         self.enters(run, "Completed", None, value, kept=task.persist)
-
-    # Memos.
-
-    def _key(self, frame: Frame, task: Task, x: int, y: int, parts: dict[str, Any]) -> Any:
-        if not task.memo:
-            return None
-        facts = {
-            "INPUTS": task.counted(x, y),
-            "TASK_SOURCE": parts,
-            "RUN_ID": frame.flow,
-            "FLOW_PARAMETERS": frame.x,
-        }
-        return (task.name, *((kind, facts[kind]) for kind in sorted(task.components)))
-
-    def _memo(self, frame: Frame, task: Task, index: int, x: int, y: int) -> Any:
-        """The run whose result it is, or why there is none."""
-        now = parts_of(self.program, index)
-        found = self._computed(self._key(frame, task, x, y, now))
-        if found:
-            newest = max(found, key=lambda run: run.events[-1].order)
-            if newest.expires is not None and newest.expires <= self.now:
-                return "expired"
-            return newest
-        if "TASK_SOURCE" in task.components:
-            others = [r.parts for r in self.runs.values() if r.name[0] == "task" and r.name[2] == task.name]
-            told = [p for p in others if p != now and p and self._computed(self._key(frame, task, x, y, p))]
-            if told:
-                return AnyOf([different(parts, now) for parts in told])
-        if "INPUTS" not in task.components:
-            return None
-        elsewhere = [r for r in self.runs.values() if r.name[0] == "task" and r.flow != frame.flow]
-        return nearest(task.counted(x, y), [r for r in elsewhere if r.name[2] == task.name])
-
-    def _computed(self, key: Any) -> list[Run]:
-        return [run for run in self.runs.values() if run.key == key and run.state == "Completed" and key is not None]
 
     # What else may have changed.
 
@@ -292,7 +270,9 @@ class Model(Journal):
         if outermost:
             self.at_once, self.cut = {}, 0
         got = []
-        for call in group.calls:
+        if group.mode in CHAINS:
+            got.append(self._chain(frame, group, last))
+        for call in group.calls if not got else ():
             index = group.calls[0].task if group.mode == "map" else call.task
             try:
                 got.append(self._call(frame, index, last if call.x is None else call.x, call.y))
@@ -305,6 +285,31 @@ class Model(Journal):
                 self.doubtful = doubtful or {}
                 raise Cut
         return got
+
+    def _chain(self, frame: Frame, group: Group, last: Any) -> Any:
+        """Two calls, the second of which waits for the first: rule 10."""
+        first, second = group.calls
+        x, task = last if first.x is None else first.x, self.program.tasks[first.task]
+        base = ("task", frame.name, task.name, task.counted(x, first.y))
+        upstream = (*base, frame.equal[base] + 1) if "argument" in group.mode else None
+        failed, value = False, None
+        try:
+            value = self._call(frame, first.task, x, first.y)
+        except Boomed:
+            failed = True
+        given = value if upstream else last if second.x is None else second.x
+        if failed:
+            task = self.program.tasks[second.task]
+            run, name = self._find(frame, task, "?" if upstream else given, second.y, upstream)
+            if run is None:
+                run = self.new(frame, name)
+                self.enters(run, "Pending", None)
+                self.enters(run, "NotReady", None)
+            return Boomed("UnfinishedRun", "")
+        try:
+            return self._call(frame, second.task, given, second.y, upstream)
+        except Boomed as error:
+            return error
 
     def _subflow(self, frame: Frame, x: int) -> Any:
         base = ("flow", frame.name, "inner", (x,))

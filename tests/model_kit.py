@@ -79,6 +79,14 @@ def _settled(future: Any) -> Any:
         return error
 
 
+def called(make: Any) -> list[Any]:
+    """What a call came to: its value or exception."""
+    try:
+        return [make()]
+    except Exception as error:
+        return [error]
+
+
 async def settled_async(futures: Any) -> list[Any]:
     """What futures came to: values and exceptions."""
     return list(await asyncio.gather(*futures, return_exceptions=True))
@@ -97,6 +105,7 @@ def taken(got: Any, catch: bool) -> Any:  # noqa: FBT001 - as short as the scrip
 kit = SimpleNamespace(
     Boom=Boom,
     begin=begin,
+    called=called,
     epoch=epoch,
     finish=finish,
     mix=mix,

@@ -69,6 +69,9 @@ class Seen:
     yields: list[Any] = field(default_factory=list)
 
 
+_decode = msgspec.msgpack.decode
+
+
 def seen(journal: Path) -> dict[tuple[Any, ...], Seen]:
     """Every flow run and task run of a journal, under what identifies it: where it was called, of what, with what."""
     if not journal.exists():
@@ -98,6 +101,10 @@ def seen(journal: Path) -> dict[tuple[Any, ...], Seen]:
                     name = (*base, equal[base])
                 else:
                     name = ("task", names[caller], run["name"], run["inputs"], run["occurrence"])
+                    if not run["upstream"] <= {row for kind, row in names if kind == "task"}:
+                        later.append((kind, row))
+                        continue
+                    name += tuple(names["task", row] for row in sorted(run["upstream"]))
                 names[kind, row] = name
                 found[name] = Seen(run["events"], run["yields"])
             assert len(later) < len(waiting)
@@ -121,10 +128,11 @@ def _runs(db: sqlite3.Connection, kind: str) -> dict[int, dict[str, Any]]:
             "parent": parent,
             "flow": flow,
             "name": name,
-            "inputs": tuple(msgspec.msgpack.decode(inputs).values()),
+            "inputs": tuple("?" if isinstance(x, msgspec.msgpack.Ext) else x for x in _decode(inputs).values()),
             "occurrence": occurrence,
             "events": [(state, reason, None)],
             "yields": [],
+            "upstream": set(),
         }
         for row, parent, flow, name, inputs, occurrence, state, reason in db.execute(text)
     }
@@ -132,13 +140,18 @@ def _runs(db: sqlite3.Connection, kind: str) -> dict[int, dict[str, Any]]:
         f"SELECT s.{kind}_run_id, k.name, s.message, o.format, o.payload FROM {kind}_run_state AS s "
         "JOIN state_kind AS k ON k.code = s.state LEFT JOIN result AS o ON o.id = s.result_id ORDER BY 1, s.seq"
     ):
-        runs[row]["events"].append((state, message, msgspec.msgpack.decode(payload) if format_ == 1 else None))
+        runs[row]["events"].append((state, message, _decode(payload) if format_ == 1 else None))
     if kind == "task":
         for row, payload in db.execute(
             "SELECT y.task_run_id, o.payload FROM task_run_yield AS y JOIN result AS o ON o.id = y.result_id "
             "ORDER BY 1, y.number"
         ):
-            runs[row]["yields"].append(msgspec.msgpack.decode(payload))
+            runs[row]["yields"].append(_decode(payload))
+        for row, upstream in db.execute(
+            "SELECT task_run_id, upstream_id FROM task_run_dependency WHERE argument <> 'wait_for'"
+        ):
+            if not runs[upstream]["name"].startswith("g"):  # what a generator yields is a value, not a future
+                runs[row]["upstream"].add(upstream)
     return runs
 
 
@@ -202,7 +215,8 @@ def _run(job: dict[str, Any]) -> None:
     with use_clock(clock):
         specification.loader.exec_module(module)
         try:
-            got = module.job(job["x"])
+            called = module.job.with_options(idempotency_key=job["key"]) if job["key"] else module.job
+            got = called(job["x"])
             ended = {"end": "value", "value": asyncio.run(got) if asyncio.iscoroutine(got) else got}
         except KeyboardInterrupt:
             ended = {"end": "interrupted"}

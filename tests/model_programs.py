@@ -43,7 +43,11 @@ class Call:
 
 @dataclass
 class Group:
-    """Calls made at once: "submit", "map" (of the first one's task) or "gather"."""
+    """Calls made at once: "submit", "map" (of the first one's task) or "gather".
+
+    Or two of which the second is given the first one's future, as its "argument" x or to "wait_for"; with " call" it is
+    called, else submitted.
+    """
 
     mode: str
     calls: list[Call]
@@ -67,6 +71,7 @@ class Sub:
     catch: bool = False
 
 
+CHAINS = ("argument", "argument call", "wait_for", "wait_for call")
 Step = Any
 
 
@@ -235,10 +240,23 @@ def _group(program: Program, step: Group) -> str:
     elif step.mode == "gather" and program.colour == "async":
         made = ", ".join(f"{name}({_arguments(call)})" for name, call in zip(names, step.calls, strict=True))
         return f"await asyncio.gather({made}, return_exceptions=True)"
+    elif step.mode in CHAINS:
+        return _chain(program, step, *names)
     else:
         made = ", ".join(f"{name}.submit({_arguments(call)})" for name, call in zip(names, step.calls, strict=True))
         futures = f"[{made}]"
     return f"await kit.settled_async({futures})" if program.colour == "async" else f"kit.settled({futures})"
+
+
+def _chain(program: Program, step: Group, before: str, after: str) -> str:
+    first, second = step.calls
+    future = f"{before}.submit({_arguments(first)})"
+    given = f"{future}, {second.y}" if "argument" in step.mode else f"{_arguments(second)}, wait_for=[{future}]"
+    if "call" not in step.mode:
+        after += ".submit"
+    if program.colour == "async":
+        return f"await kit.settled_async([{after}({given})])"
+    return f"kit.settled([{after}({given})])" if "call" not in step.mode else f"kit.called(lambda: {after}({given}))"
 
 
 def _loop(program: Program, step: Loop) -> list[str]:
@@ -280,7 +298,13 @@ def calls(draw: Any, first: int = 0) -> Call:
 
 @st.composite
 def groups(draw: Any, first: int = 0) -> Group:
-    mode = draw(st.sampled_from(("submit", "map", "gather")))
+    mode = draw(st.sampled_from(("submit", "map", "gather", "chain", "chain")))
+    if mode == "chain":
+        before, after = draw(calls(first)), draw(calls(first))
+        mode = draw(st.sampled_from(CHAINS))
+        if "argument" in mode:
+            after.x = None
+        return Group(mode, [before, after], draw(st.booleans()))
     made = draw(st.lists(calls(first), min_size=1, max_size=3))
     if mode == "map":
         made = [Call(made[0].task, call.x) for call in made]

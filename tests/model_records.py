@@ -11,6 +11,8 @@ YOUNG = 12 * 3600.0  # seconds: resume_within
 CUT_OFF = "cut off: its process died"
 CLOSED = "closed early: its consumer now asks for more"
 Name = tuple[Any, ...]
+RETRIED = ("Boom", "UnfinishedRun")  # failures of a body; other errors of durable are none
+NOTHING = object()  # it runs, and nothing recorded is a reason
 OVER = ("Completed", "Cached")
 IN_FLIGHT = ("Running", "Retrying", "AwaitingRetry")
 
@@ -94,7 +96,7 @@ class Journal:
 
     def __init__(self) -> None:
         self.runs: dict[Name, Run] = {}
-        self.roots: list[tuple[Name, int]] = []
+        self.roots: list[tuple[Name, tuple[int, bool]]] = []  # with what each was called, and whether by a key
         self.last: dict[Name, float] = {}
         self.now = 0.0
         self.order = 0
@@ -152,6 +154,12 @@ class Journal:
 
 class AnyOf(list[Any]):
     """One of several reasons."""
+
+
+class Begins(str):
+    """How a reason begins, of which not more can be told."""
+
+    __slots__ = ()
 
 
 def different(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ from collections import OrderedDict, defaultdict
 from typing import Any, NamedTuple
 
 import pytest
+from operating import durable
 from scripts import Script, histories, query
 
 from durable import State, SubmittedTaskFailed, UnfinishedRun, allow_failure, flow, quote, task
@@ -494,3 +495,38 @@ def test_a_dependent_is_the_same_run_on_resume_and_another_for_another_value(tmp
     )
     assert script.ok() == "2"
     assert script.ran() == ["source", "use 2", "after 2"]
+
+
+def test_a_call_that_waited_in_vain_is_shown_with_what_it_waited_for(tmp_path):
+    """The placeholder that stands for a future in its inputs reaches nobody, and is no argument to compare with."""
+    script = Script(tmp_path)
+    text = """
+        @task
+        def source():
+            if {bad}:
+                raise ValueError("no network")
+            return 3
+
+        @task
+        def use(x, y=0):
+            return x
+
+        @flow
+        def job():
+            return use(source.submit())
+
+        print(job())
+    """
+    script.write(text.format(bad=True))
+    assert script.run().code == 1
+    script.write(text.format(bad=False))
+    assert script.ok() == "3"
+    ids = dict(script.query("SELECT task, substr(id, 1, 7) FROM task_runs WHERE task = 'source'"))
+    said = durable(script, "why", "runs.db", "-")
+    assert f"use(x=<result of {ids['source']}>" in said.out
+    assert "inputs changed" not in said.out
+    script.write(text.format(bad=False))
+    assert script.ok(DURABLE_RESUME="never") == "3"
+    for words in (("why", "runs.db", "-"), ("inspect", "runs.db", "-"), ("inspect", "runs.db", "-", "--json")):
+        assert "durable.upstream" not in durable(script, *words).out
+    assert "durable.upstream" not in "".join(map(str, script.query("SELECT reason FROM task_runs")))

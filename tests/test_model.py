@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -24,11 +25,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from model import Model
 from model_process import Seen, Server, seen
-from model_records import AnyOf, Event, Name
+from model_records import AnyOf, Begins, Event, Name
 from scripts import Script
 
 SOAK = float(os.environ.get("MODEL_SECONDS", "0"))
 counted: Counter[str] = Counter()
+_OWN = re.compile("TaskInterrupted|GeneratorDiverged|UnfinishedRun|NothingToResume")
 
 
 class Journeys(RuleBasedStateMachine):
@@ -109,15 +111,15 @@ class Journeys(RuleBasedStateMachine):
         x=st.sampled_from((1, 1, 2)),
         cut=st.none() | st.integers(0, 200),
         how=st.sampled_from(("kill", "kill", "interrupt")),
-        never=st.sampled_from((False,) * 5 + (True,)),
+        which=st.sampled_from(("auto",) * 4 + ("never", "key", "key")),
         waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
     )
-    def execute(self, x: int, cut: int | None, how: str, *, never: bool, waited: int) -> None:
+    def execute(self, x: int, cut: int | None, how: str, which: str, *, waited: int) -> None:
         self.epoch += 1
         self.model.now += waited
         model = self.model
         trial = copy.deepcopy(model)
-        trial.execute(self.program, x, self.epoch, 0, how, never=never)
+        trial.execute(self.program, x, self.epoch, 0, how, which)
         at = 0 if cut is None or not trial.points else 1 + cut % trial.points
         if any(first < at <= last for first, last in trial.groups):
             how = "kill"  # an interruption of calls that run at once reaches some of them or all
@@ -129,10 +131,11 @@ class Journeys(RuleBasedStateMachine):
             cut=at,
             how=how,
             now=model.now,
-            environment={"DURABLE_RESUME": "never" if never else "auto"},
+            key=f"key {x}" if which == "key" else None,
+            environment={"DURABLE_RESUME": "never" if which == "never" else "auto"},
         )
         there = seen(self.folder / "runs.db")
-        end, value = model.execute(self.program, x, self.epoch, at, how, never=never)
+        end, value = model.execute(self.program, x, self.epoch, at, how, which)
         try:
             _same("its end", (ended["end"], _shown(ended.get("value"))), (end, _shown(value)))
             _same("the points it passed", ended["points"], 0 if end == "killed" else model.points)
@@ -143,6 +146,7 @@ class Journeys(RuleBasedStateMachine):
             raise AssertionError(f"{error}\n\nprocess {self.epoch}, cut at {at} ({how}), of\n\n{text}") from None
         counted["processes"] += 1
         counted[end] += 1
+        counted[f"called {which}"] += 1
         counted["executions"] += len(ended["log"])
 
     def check_log(self, log: list[tuple[str, int, int, int]]) -> None:
@@ -183,12 +187,14 @@ def _agree(expected: Event, found: tuple[str, str | None, Any]) -> bool:
         return bool(value == expected.value)
     if state in ("Failed", "Retrying", "AwaitingRetry"):
         return _shown(message) == _shown(expected.why)
+    if state == "NotReady":
+        return message is not None and "ended " in message
     return state == "Crashed" or _is_reason(message, expected.why)
 
 
 def _is_reason(found: str | None, why: Any) -> bool:
     if isinstance(why, AnyOf):
-        return found in why
+        return found in why or any(isinstance(w, Begins) and str(found).startswith(w) for w in why)
     if why == "expired":
         return found is not None and found.startswith("expired: ")
     if isinstance(why, str) and why.startswith("previous failed: "):
@@ -199,10 +205,8 @@ def _is_reason(found: str | None, why: Any) -> bool:
 
 def _shown(value: Any) -> Any:
     """A value; of an error of durable's own, only which it is."""
-    for own in ("TaskInterrupted", "GeneratorDiverged"):
-        if isinstance(value, str) and own in value:
-            return value[: value.index(own) + len(own)]
-    return value
+    found = _OWN.search(value) if isinstance(value, str) else None
+    return value if found is None else value[: found.end()]
 
 
 @pytest.fixture

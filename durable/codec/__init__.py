@@ -20,10 +20,11 @@ from durable.codec.encoder import encode, encode_exception
 from durable.codec.exceptions import Unrecorded, UnrecordedValue
 from durable.codec.inert import Inert, decode_inert
 from durable.codec.secrets import dump
-from durable.codec.summary import summary
+from durable.codec.summary import FUTURE, summary
 
 __all__ = [
     "ARGUMENT_LIMIT",
+    "FUTURE",
     "LEAF_LIMIT",
     "Inert",
     "Unrecorded",

@@ -26,6 +26,9 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 _BRACKETS = {x.TUPLE: ("(", ")"), x.SET: ("{", "}"), x.FROZENSET: ("frozenset({", "})")}
 _WRAPPED = {x.COUNTER: "Counter("}
 _PAIRED = {x.DICT: "{", x.ORDERED_DICT: "OrderedDict({"}
+# Stands, in a pair with the id of its task run, for a future among the inputs of a call that waited for it in vain.
+FUTURE = "\0durable.upstream"
+_FUTURE = b"\x92" + bytes([0xA0 + len(FUTURE)]) + FUTURE.encode()
 _FIELDS = frozenset({x.DATACLASS, x.NAMEDTUPLE, x.STRUCT, x.ATTRS, x.MODEL})
 
 
@@ -149,7 +152,9 @@ class _Line:
 
     def extension(self, code: int, data: memoryview, depth: int) -> None:
         cursor = _Cursor(data)
-        if code in _BRACKETS:
+        if code == x.TUPLE and data[: len(_FUTURE)] == _FUTURE:
+            self.emit(f"<result of {bytes(data[-16:]).hex()[:7]}>")
+        elif code in _BRACKETS:
             opening, closing = _BRACKETS[code]
             count = cursor.expect("array")
             if code == x.SET and count == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from durable.codec import Inert, decode_inert
+from durable.codec import FUTURE, Inert, decode_inert
 from durable.errors import CodecError
 from durable.reader.model import Failure
 
@@ -29,4 +29,17 @@ def arguments_of(inputs: bytes | None) -> dict[str, Any] | None:
         found = decode_inert(inputs)
     except CodecError:
         return None
-    return {str(name): value for name, value in found.items()} if isinstance(found, dict) else None
+    return {str(name): _shown(value) for name, value in found.items()} if isinstance(found, dict) else None
+
+
+class _Awaited(str):
+    """What a call was given a future for that did not complete."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == FUTURE and isinstance(value[1], bytes):
+        return _Awaited(f"<result of {value[1].hex()[:7]}>")
+    return value
