@@ -227,9 +227,9 @@ def _child(job: Job, arm: Arm, writing: int, environment: dict[str, str]) -> Non
         for number in _ASKED:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         os.environ.update({"PROOF_LOG": str(job.log), **environment})
-        for number, name in ((1, "out"), (2, "err")):
+        for standard, name in ((1, "out"), (2, "err")):
             descriptor = os.open(job.base / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            os.dup2(descriptor, number)
+            os.dup2(descriptor, standard)
             os.close(descriptor)
         os.chdir(job.folder)
         sys.argv[:] = ["job.py"]
