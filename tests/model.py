@@ -58,7 +58,7 @@ class Model(Memos):
         """One run of the script: ``("value" | "error" | "interrupted" | "killed", value or text)``."""
         self.program, self.epoch, self.cut, self.how = program, epoch, cut, how
         self.log, self.points, self.groups, self.doubtful = [], 0, [], {}
-        self.at_once = None
+        self.at_once, self.earlier = None, {}
         try:
             return "value", self._root(x, which)
         except Boomed as error:

@@ -41,7 +41,11 @@ class Memos(Journal):
         if "INPUTS" not in task.components:
             return None
         elsewhere = [r for r in self.runs.values() if r.name[0] == "task" and r.flow != frame.flow]
-        return nearest(task.counted(x, y), [r for r in elsewhere if r.name[2] == task.name])
+        others = [r for r in elsewhere if r.name[2] == task.name]
+        # What other runs were called with is asked for once a run and task, perhaps before its subflows began.
+        first = self.earlier.setdefault((frame.flow, task.name), others)
+        told = [nearest(task.counted(x, y), known) for known in (others, first)]
+        return told[0] if told[0] == told[1] else AnyOf([one for known in told for one in known or [None]])
 
     def _computed(self, key: Any) -> list[Run]:
         return [run for run in self.runs.values() if run.key == key and run.state == "Completed" and key is not None]

@@ -106,6 +106,7 @@ class Journal:
         self.at_once: dict[Name, Before] | None = None
         self.groups: list[tuple[int, int]] = []  # the points passed while calls ran at once
         self.doubtful: dict[Name, Before] = {}  # what ran at once when it was killed, as it was before
+        self.earlier: dict[tuple[Name, str], list[Run]] = {}  # what of other runs was known when it was first asked for
         self.unasked: dict[Name, dict[Name, Run]] = {}  # of each flow run: what is on record and not asked for yet
         self.recorded: dict[Name, list[Run]] = {}  # of each flow run: what was on record when its body began
 
