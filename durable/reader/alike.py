@@ -8,7 +8,7 @@ Rules:
    together lie together. The kinds looked for are those of the page before. Only where they do not account for most of
    a page, SQLite is asked for the kinds it has; for that it sorts the page, and never more.
 3. What was called in the bodies of tasks is only counted where that is most of a page: by caller and kind, sorted.
-4. What is not counted is told by its number, for the caller to look at. Where that would be most of a page, the caller
+4. What is not counted is told by its number, for the caller to look at. Where that would be much of a page, the caller
    is to look at all of it, and at all of the next pages, more and more of them.
 5. How long task runs took comes as one text for each kind and page: rows would take longer to fetch than to count.
 """
@@ -28,6 +28,7 @@ _SHORT: Final = 32  # task runs up to which looking at each is quicker
 _KINDS: Final = 8
 _SPARSE: Final = 16  # numbers for each task run from which on they are looked up one by one
 _MOST_SKIPPED: Final = 64  # pages
+_SHARE: Final = 4  # of a page, one in so many may be left to be looked at: a look that is asked for costs more
 _APART: Final = (5, 6, 9)  # an attempt begins, or was undone: how long it took is told otherwise
 
 _PAGE: Final = f"""
@@ -140,7 +141,7 @@ class Counting:
             many: whether there are `ALIKE` of a kind so far; of others, as many have to be in the page.
         """
         apart = set(callers[bisect_left(callers, page.low) : bisect_right(callers, page.high)])
-        if page.number < _SHORT or page.sparse or 2 * len(apart) > page.number:
+        if page.number < _SHORT or page.sparse or _SHARE * len(apart) > page.number:
             return None
         if self._skip:
             self._skip -= 1
@@ -148,15 +149,15 @@ class Counting:
         if self._several:
             apart |= self._with_several(flow_run, page)
         found = None
-        if not self._nested:
+        if not self._nested and _SHARE * len(apart) <= page.number:
             found = self._counted(flow_run, page, self._kinds, apart, many)
             if found is None or 8 * (len(found.others) - len(apart)) > page.number:
                 self._kinds = self._common(flow_run, page, apart, many)
                 found = self._counted(flow_run, page, self._kinds, apart, many)
-        if found is None or 2 * len(found.others) > page.number:
+        if found is None or _SHARE * len(found.others) > page.number:
             found = self._by_caller(flow_run, page, apart)
-            self._nested = 2 * len(found.others) <= page.number and any(one.caller for one in found.alike)
-        if 2 * len(found.others) > page.number:
+            self._nested = found is not None and any(one.caller for one in found.alike)
+        if found is None:
             if page.number == PAGE:
                 self._skip = self._skipped = min(2 * self._skipped + 1, _MOST_SKIPPED)
             return None
@@ -182,7 +183,7 @@ class Counting:
         self, flow_run: int | None, page: Page, kinds: list[Kind], apart: set[int], many: Callable[[Kind], bool]
     ) -> Counted | None:
         """Count those of some kinds. What has several transitions is added to `apart`."""
-        if not kinds or 2 * len(apart) > page.number:
+        if not kinds or _SHARE * len(apart) > page.number:
             return None
         columns = ["max(s.seq)", "NULL"]
         if self._others:
@@ -213,8 +214,11 @@ class Counting:
         self._others = len(rows) > len(apart) or left > 0
         return self._with_bare(flow_run, page, found, rows)
 
-    def _by_caller(self, flow_run: int | None, page: Page, apart: set[int]) -> Counted:
-        apart |= self._with_several(flow_run, page)
+    def _by_caller(self, flow_run: int | None, page: Page, apart: set[int]) -> Counted | None:
+        if _SHARE * len(apart) <= page.number:
+            apart |= self._with_several(flow_run, page)
+        if _SHARE * len(apart) > page.number:
+            return None
         rows = set(apart)
         found: list[Alike] = []
         for task, state, process, caller, number, first, last, text in self._asked(_BY_CALLER, flow_run, page, apart):
@@ -222,6 +226,8 @@ class Counting:
                 rows |= _numbers(text)
             else:
                 found.append(Alike((task, state, process), first, last, text.split(","), caller))
+        if _SHARE * len(rows) > page.number:
+            return None
         return self._with_bare(flow_run, page, found, rows)
 
     def _with_bare(self, flow_run: int | None, page: Page, found: list[Alike], rows: set[int]) -> Counted:

@@ -122,22 +122,29 @@ def _collect(reader: JournalReader, run: FlowRun | None) -> _Item:
     read: dict[int | None, tuple[list[Page], array[int]]] = {}
     for member in family:
         found = pages(reader, member)
-        inside: set[int] = set()
-        for page in found:
-            query = sql.CALLERS_SPARSE if page.sparse else sql.CALLERS
-            inside.update(parent for (parent,) in reader.stream(query, member, page.low, page.high))
+        inside = array("q")
+        called: Iterator[int | None] = (
+            parent
+            for page in found
+            for (parent,) in reader.stream(
+                sql.CALLERS_SPARSE if page.sparse else sql.CALLERS, member, page.low, page.high
+            )
+        )
         if member is not None:
             subflows[member] = reader.subflows(member)
-            inside.update(flow.parent_task_row for flow in subflows[member] if flow.parent_task_row is not None)
-        callers.update(dict.fromkeys(inside))
+            called = chain(called, (flow.parent_task_row for flow in subflows[member]))
+        for caller in called:
+            if caller is not None and caller not in callers:
+                callers[caller] = None
+                inside.append(caller)
         read[member] = found, array("q", sorted(inside))
     counting = Counting(reader)
     for member in family:
         scope = flows.get(member, root)
         adder = _Adder(reader, reader.standing(member) if member is not None else None, scope, callers)
-        found, called = read.pop(member)
+        found, inside = read.pop(member)
         for page in found:
-            _collect_tasks(adder, adder.transitions(member, page, called, counting))
+            _collect_tasks(adder, adder.transitions(member, page, inside, counting))
         for flow in subflows.get(member or 0, []):
             parent = callers.get(flow.parent_task_row or 0) or scope
             item = _Item(flow.status, flow.started, flow.row, is_flow=True)
