@@ -125,6 +125,7 @@ class Journal:
                 del self.runs[name]
             elif events == before.events:
                 run.parts, run.key, run.expires = before[2:]
+        self.doubtful = {}
 
     def new(self, frame: Frame, name: Name) -> Run:
         run = self.runs[name] = Run(name, frame.flow)
