@@ -21,6 +21,7 @@ Rules, by their number in the README's "What is promised" where they have one:
    waits for is no part of what it is. It is made when that is there, and not if that failed.
 11. With an idempotency key a call of a flow is that key's run, of any age: its result if it completed. Without one it
    is no key's.
+12. A run that was cancelled is not continued; a key's says so.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class Model(Memos):
         known = [self.runs[name] for name, called in self.roots if called == given]
         if which == "key" and known and known[0].state == "Completed":
             return known[0].events[-1].value
-        known = [run for run in known if run.state != "Completed"]
+        if which == "key" and known and known[0].state == "Cancelled":
+            raise Boomed("NothingToResume", "")
+        known = [run for run in known if run.state not in ("Completed", "Cancelled")]
         young = [run for run in known if which == "key" or self.now - self.last[run.name] <= YOUNG]
         if young and which != "never":
             run = young[-1]
@@ -102,6 +105,13 @@ class Model(Memos):
                 raise
             self.enters(run, "Completed", None, out)
             return out
+
+    def cancel(self, number: int) -> None:
+        """`durable cancel` of a run whose process has died: rule 12."""
+        run = self.runs["run", number]
+        if run.state != "Crashed":
+            self.enters(run, "Crashed", None)
+        self.enters(run, "Cancelled", None)
 
     # A call.
 

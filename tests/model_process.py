@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import json
 import os
 import select
@@ -14,7 +15,7 @@ import sqlite3
 import subprocess
 import sys
 import traceback
-from contextlib import closing
+from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,34 @@ class Seen:
 
     events: list[tuple[str, str | None, Any]]
     yields: list[Any] = field(default_factory=list)
+
+
+def command(now: float, *words: Any) -> None:
+    """Run a command of `durable`, at this time and in this process."""
+    from scripts import FakeClock
+
+    from durable import close_journals
+    from durable.cli import main
+    from durable.clock import use_clock
+
+    clock = FakeClock()
+    clock.seconds = now
+    with use_clock(clock), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            main([str(word) for word in words])
+        except SystemExit as leaving:
+            assert not leaving.code, f"durable {words}: {leaving.code}"
+        finally:
+            close_journals()
+
+
+def root_id(journal: Path, number: int) -> str:
+    """The id of the `number`th run of the flow that is called by nobody."""
+    with closing(sqlite3.connect(f"{journal.as_uri()}?mode=ro", uri=True)) as db:
+        rows = db.execute(
+            "SELECT hex(key) FROM flow_run WHERE parent_flow_run_id IS NULL AND parent_task_run_id IS NULL ORDER BY id"
+        ).fetchall()
+    return str(rows[number - 1][0]).lower()
 
 
 _decode = msgspec.msgpack.decode

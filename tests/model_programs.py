@@ -236,7 +236,8 @@ def _arguments(call: Call) -> str:
 def _group(program: Program, step: Group) -> str:
     names = [program.tasks[call.task].name for call in step.calls]
     if step.mode == "map":
-        futures = f"{names[0]}.map([{', '.join('last' if c.x is None else str(c.x) for c in step.calls)}])"
+        given = ", ".join("last" if c.x is None else str(c.x) for c in step.calls)
+        futures = f"{names[0]}.map([{given}], {[c.y for c in step.calls]})"
     elif step.mode == "gather" and program.colour == "async":
         made = ", ".join(f"{name}({_arguments(call)})" for name, call in zip(names, step.calls, strict=True))
         return f"await asyncio.gather({made}, return_exceptions=True)"
@@ -307,7 +308,7 @@ def groups(draw: Any, first: int = 0) -> Group:
         return Group(mode, [before, after], draw(st.booleans()))
     made = draw(st.lists(calls(first), min_size=1, max_size=3))
     if mode == "map":
-        made = [Call(made[0].task, call.x) for call in made]
+        made = [Call(made[0].task, call.x, call.y) for call in made]
     return Group(mode, made, draw(st.booleans()))
 
 

@@ -125,6 +125,7 @@ class Journal:
                 del self.runs[name]
             elif events == before.events:
                 run.parts, run.key, run.expires = before[2:]
+        self.doubtful = {}
 
     def new(self, frame: Frame, name: Name) -> Run:
         run = self.runs[name] = Run(name, frame.flow)
@@ -170,13 +171,20 @@ def different(before: dict[str, Any], now: dict[str, Any]) -> str:
 
 def nearest(given: tuple[int, ...], others: list[Run], among: int = NEAREST) -> Any:
     """Which argument of the most similar recorded call was another one."""
-    told = []
+    told, compared, unmade = [], 0, False
     for run in others:
         before = run.name[3]
-        if len(before) == len(given) and before != given:
-            pairs = [(n, b, g) for n, b, g in zip("xy", before, given, strict=False) if b != g]
-            told.append(f"inputs changed: {', '.join(f'{n}: {b} -> {g}' for n, b, g in pairs)}")
-    if len(told) <= among:
+        if len(before) != len(given) or before == given:
+            continue
+        compared += 1
+        if "?" in before:  # it was never made, for want of a value
+            unmade = True
+            continue
+        pairs = [(n, b, g) for n, b, g in zip("xy", before, given, strict=False) if b != g]
+        told.append(f"inputs changed: {', '.join(f'{n}: {b} -> {g}' for n, b, g in pairs)}")
+    if compared <= among:
         fewest = min((text.count("->") for text in told), default=0)
         told = [text for text in told if text.count("->") == fewest]
+    elif told and unmade:
+        return AnyOf([*told, None])
     return AnyOf(told) if told else None

@@ -22,9 +22,9 @@ import model_programs as programs
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from model import Model
-from model_process import Seen, Server, seen
+from model_process import Seen, Server, command, root_id, seen
 from model_records import AnyOf, Begins, Event, Name
 from scripts import Script
 
@@ -104,6 +104,23 @@ class Journeys(RuleBasedStateMachine):
         if which == "inner":
             return self.program.inner, programs.steps(1)
         return self.program.tasks[which].body, programs.steps(which + 1)
+
+    # A command.
+
+    @precondition(lambda self: self.left_behind())
+    @rule(data=st.data())
+    def cancel(self, data: Any) -> None:
+        number = data.draw(st.sampled_from(self.left_behind()))
+        self.model.cancel(number)
+        journal = self.folder / "runs.db"
+        command(self.model.now, "cancel", journal, root_id(journal, number))
+        counted["cancelled"] += 1
+        self.check_journal(seen(journal))
+
+    def left_behind(self) -> list[int]:
+        """Flow runs whose process has died, by number."""
+        runs = [self.model.runs[name] for name, _ in self.model.roots]
+        return [n for n, run in enumerate(runs, 1) if run.state in ("Running", "Retrying", "Crashed")]
 
     # A process.
 
@@ -189,7 +206,7 @@ def _agree(expected: Event, found: tuple[str, str | None, Any]) -> bool:
         return _shown(message) == _shown(expected.why)
     if state == "NotReady":
         return message is not None and "ended " in message
-    return state == "Crashed" or _is_reason(message, expected.why)
+    return state in ("Crashed", "Cancelled") or _is_reason(message, expected.why)
 
 
 def _is_reason(found: str | None, why: Any) -> bool:
