@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import textwrap
 import time
 from contextlib import closing
@@ -162,6 +163,7 @@ class FakeClock(Clock):
     def __init__(self) -> None:
         self.seconds = 1_800_000_000.0
         self.slept: list[float] = []
+        self._lock = threading.Lock()
 
     def now(self) -> int:
         return int(self.seconds * 1_000_000)
@@ -170,8 +172,9 @@ class FakeClock(Clock):
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.seconds += seconds
+        with self._lock:
+            self.slept.append(seconds)
+            self.seconds += seconds
 
     async def sleep_async(self, seconds: float) -> None:
         self.sleep(seconds)
