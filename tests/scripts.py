@@ -8,8 +8,8 @@ import os
 import sqlite3
 import subprocess
 import sys
-import threading
 import textwrap
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
