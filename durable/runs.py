@@ -307,11 +307,10 @@ class FlowRun(Scope):
     def _read_ahead(self) -> None:
         records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
         self._last = records[-1].id if records else self._limit
-        for record in records:
-            if record.key in self._met_early:
-                self._met_early.discard(record.key)
-            elif record.id <= self._limit:
-                self._window[record.key] = record
+        self._window.update((record.key, record) for record in records if record.id <= self._limit)
+        for key in self._met_early & self._window.keys() if self._met_early else ():
+            self._met_early.discard(key)
+            del self._window[key]
 
 
 class Aside(Scope):
