@@ -182,7 +182,9 @@ class Call(Execution, Scope):
         return None if known.cached is None else self._ends_at_once(CACHED, result_id=known.cached)
 
     def _asked(self) -> Asked:
-        return Asked(self.definition, self.parent, self.key, self._inputs, self._unhashable, self.context, twin(self))
+        in_thread = self.worker is not None and self.elsewhere is None
+        given = self._inputs, self._unhashable, self.context, twin(self), in_thread
+        return Asked(self.definition, self.parent, self.key, *given)
 
     def _resolve(self) -> None:
         """What it waited for has ended: its arguments are values now, or it is not ready (rule 5)."""
@@ -390,10 +392,8 @@ class Call(Execution, Scope):
         if self.row is None:
             assert self._begun is not None  # noqa: S101 - a call has a row, or has just begun
             self.row = self._begun.rowid
-        seq = self._seq + 1
-        self._seq += len(states)
-        entry = self.journal.task_run_enters(self.row, seq, states, outcome, synced=synced, source=source)
-        self.at = entry.at
+        entry = self.journal.task_run_enters(self.row, self._seq + 1, states, outcome, synced=synced, source=source)
+        self._seq, self.at = self._seq + len(states), entry.at
         return entry
 
     def _log(self, level: int, message: str, *args: Any) -> None:

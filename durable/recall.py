@@ -72,6 +72,7 @@ class Asked(NamedTuple):
         unhashable: those that count by their type only.
         context: gives what a cache_key_fn is handed.
         original: in a forked run, its identity in the run that was forked.
+        in_thread: it was submitted, and is made in a thread beside others.
     """
 
     definition: TaskDefinition
@@ -81,6 +82,7 @@ class Asked(NamedTuple):
     unhashable: tuple[str, ...]
     context: Callable[[], TaskRunContext]
     original: bytes | None = None
+    in_thread: bool = False
 
 
 def recall(asked: Asked, cache_key: bytes | None) -> Known:
@@ -192,9 +194,12 @@ def _disagrees(asked: Asked, record: TaskRecord, outcome: Outcome, cache_key: by
 
 
 def _changed(asked: Asked) -> str | None:
-    """A call a resumed run had not made: the one it had made and was not asked for yet, with other arguments."""
+    """A call a resumed run had not made: the one it had made and was not asked for yet, with other arguments.
+
+    Which of several threads asks first is a matter of chance: there, what was not asked for yet tells nothing.
+    """
     run = asked.scope.flow_run
-    unasked = run.unasked() if run is not None else []
+    unasked = run.unasked() if run is not None and not asked.in_thread else []
     if not unasked:
         return None
     definition, journal = asked.definition, asked.scope.journal

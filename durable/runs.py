@@ -271,10 +271,11 @@ class FlowRun(Scope):
         found = self.foreseen(key)
         if found is None:
             found = self.journal.find_task_run(key)
-            if found is not None and self._last < found.id <= self._limit:
-                with self._window_lock:
+            if found is None or found.id > self._limit:
+                return found
+            with self._window_lock:
+                if found.id > self._last:
                     self._met_early.add(key)
-            return found
         self.met(key)
         return found
 

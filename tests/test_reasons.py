@@ -80,6 +80,25 @@ def test_what_was_asked_for_out_of_order_is_no_former_self_of_a_new_call(journal
     assert reasons(journal) == ([None, None], [])
 
 
+def test_in_threads_what_was_not_asked_for_yet_is_no_former_self(journal):
+    """Another thread may be about to ask for it."""
+    step, order = step_with(), [1, 2]
+
+    @flow
+    def job():
+        step.map(order[:1]).wait()
+        step.map(order[1:]).wait()
+        if order == [1, 2]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        job()
+    order[:] = [3, 1, 2]
+    job()
+    assert sorted(step.ran) == [(1, 0), (2, 0), (3, 0)]
+    assert reasons(journal) == ([None, None, None], [])
+
+
 def test_a_memo_that_was_never_computed_has_no_reason(journal):
     step = step_with(cache_policy=INPUTS)
     step(1)
