@@ -4,8 +4,9 @@ When a task run has ended, its worker takes the next one at once, and the end of
 committed together: a worker then waits once a task, and not twice. The next one begins once the commit is done, as
 always. Rules:
 
-1. Only what starts plainly is taken in advance: nothing is looked up or waited for before its body begins. And only
-   while no worker is idle, and if no hook is told of the end of the other.
+1. Only what starts plainly is taken in advance: nothing is looked up or waited for before its body begins, and it may
+   be executed again if the process dies in between. And only while no worker is idle, and if no hook is told of the end
+   of the other.
 2. What was taken is nobody else's until its worker might not come to it: before a callback is called, which may wait
    for it, and when the worker ends. Then it goes back to the queue, with the start it has.
 """
@@ -225,6 +226,6 @@ class ThreadPoolTaskRunner(TaskRunner):
 
 def _starts_plainly(call: Call) -> bool:
     """Rule 1."""
-    if call.gated or call.unit is not None or call.parent.has_history:
+    if call.gated or call.unit is not None or call.parent.has_history or isinstance(call, GeneratorCall):
         return False
-    return not (call.definition.looks_up or isinstance(call, GeneratorCall))
+    return not call.definition.looks_up and call.definition.options.on_interrupt != "fail"
