@@ -6,8 +6,8 @@ import re
 import sqlite3
 
 import pytest
+from rows import begun
 
-from durable.journal import schema
 from durable.reader import JournalReader, alike, collapsed
 from durable.reader.alike import Counting, Page, pages
 from durable.reader.spread import Spread
@@ -19,12 +19,7 @@ LONGEST = 600
 def journal(file, seed, *, nested, spread=1):
     """Flow run 1 with subflows 3 and 5 (of a task run, where there are callers), and flow runs 2 and 4 between them."""
     dice = random.Random(seed)
-    db = sqlite3.connect(file, isolation_level=None)
-    db.execute("BEGIN")
-    schema.create(db)
-    for process in (1, 2):
-        db.execute("INSERT INTO process VALUES (?, 1, 'h', 0, '3', '0', '3', 'power', '[]', '/')", (process,))
-    db.execute("INSERT INTO flow (id, key, name, function) VALUES (1, ?, 'f', 'm:f')", (bytes(16),))
+    db = begun(file)
     for task in range(1, 5):  # the last is a newer source of the one before
         key = bytes([min(task, 3)]) * 16
         db.execute(

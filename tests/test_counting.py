@@ -5,8 +5,8 @@ import random
 import sqlite3
 
 import pytest
+from rows import begun
 
-from durable.journal import schema
 from durable.reader import JournalReader, counting, sql
 from durable.reader.counting import counted
 
@@ -16,12 +16,7 @@ OPEN, ENDED = (3, 4, 5, 6, 13), (7, 8, 9, 10, 11, 12, 14)
 def journal(file, seed, *, others, spread=1):
     """Flow run 1 with subflows 3 and 5, and flow runs 2 and 4 between them, where there are `others`."""
     dice = random.Random(seed)
-    db = sqlite3.connect(file, isolation_level=None)
-    db.execute("BEGIN")
-    schema.create(db)
-    for process in (1, 2):
-        db.execute("INSERT INTO process VALUES (?, 1, 'h', 0, '3', '0', '3', 'power', '[]', '/')", (process,))
-    db.execute("INSERT INTO flow (id, key, name, function) VALUES (1, ?, 'f', 'm:f')", (bytes(16),))
+    db = begun(file)
     db.execute(
         "INSERT INTO task (id, key, source, name, function, tags, parts) VALUES (1, ?, ?, 't', 'm:t', '[]', '{}')",
         (bytes(16), bytes(16)),
