@@ -354,3 +354,27 @@ def test_a_child_that_opens_the_journal_does_not_break_its_parents_locks(script)
     assert finish(other).code == 0
     assert script.query("SELECT count(*) FROM task_runs WHERE state = 'Completed'") == [(242,)]
     assert script.query("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_children_forked_at_once_read_the_header_of_the_one_file(script):
+    """Its descriptor is kept open, so parent and children share it, and with it its offset."""
+    script.write(
+        """
+        from durable.journal.opening import read_header
+
+        @task
+        def step(i):
+            return i
+
+        step(0)
+        read_header("runs.db")
+        pid = os.fork()
+        for _ in range(20_000):
+            read_header("runs.db")
+        if pid:
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+        else:
+            os._exit(0)
+        """
+    )
+    assert script.ok() == "0"

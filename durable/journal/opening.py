@@ -196,10 +196,11 @@ def _head(path: Path) -> bytes:
     if descriptor is None:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
         _kept_open[file] = descriptor
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    head = os.read(descriptor, _HEADER)
     if sys.platform == "win32":
+        head = os.read(descriptor, _HEADER)
         os.close(_kept_open.pop(file))  # no such locks there, and an open file cannot be deleted
+    else:
+        head = os.pread(descriptor, _HEADER, 0)  # at no offset: a forked child shares it, and may read just now
     if not head.startswith(b"SQLite format 3\0") or len(head) < _HEADER:
         raise NotAJournal(str(path), f"it is not an SQLite database. {_CHOOSE}")
     return head

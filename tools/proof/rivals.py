@@ -238,7 +238,7 @@ def _forks(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a 
             raise oracle.Violated(f"forks in a flow: {code} {out!r}\n{err[-1500:]}")
         seen = oracle.look(job)
         if lost := {f"step-{x}" for x in (0, 1, 2, 3, 100, 101, 102, 103)} - seen.completed:
-            raise oracle.Violated(f"forks in a flow lost {sorted(lost)}")
+            raise oracle.Violated(f"forks in a flow lost {sorted(lost)}:\n{err[-1500:]}")
         return Row("children forked in a flow, writing", 4, 4)
     finally:
         shutil.rmtree(job.base)
