@@ -28,11 +28,12 @@ from durable.clock import as_datetime, clock
 from durable.errors import ConfigurationError, DurableError
 from durable.futures import Future, giving_way
 from durable.generation import GeneratorCall
-from durable.interrupts import HEARD, give_up, giving_up, wait_for
+from durable.interrupts import HEARD, give_up, wait_for
 from durable.outcomes import message_of
 from durable.rests import call_off, look_again
 from durable.runners.kept import Outcomes, is_recorded
 from durable.runners.loops import AT_ONCE, Coroutines, running_loop
+from durable.runners.stopping import Stopping
 from durable.runners.tally import Tally
 from durable.states import CRASHED, State
 
@@ -148,37 +149,21 @@ class TaskRunner:
         Returns:
             The interruption that arrived meanwhile, if the error was none.
         """
-        interruption: BaseException | None = None
-        while not abandon:
-            try:
-                self._call_off(interruption or error)
+        stopping = Stopping(error, abandon=abandon)
+        while stopping.waits:
+            with stopping:
+                self._call_off(stopping.cause)
                 self._wait_until_idle()
-            except (KeyboardInterrupt, SystemExit) as late:
-                abandon = _is_last(interruption or error)
-                interruption = interruption or (late if isinstance(error, Exception) else None)
-            else:
-                self._end_quietly()
-                return interruption
-        self._give_up()
-        return interruption
+        return self._stopped(stopping)
 
     async def stop_async(self, error: BaseException, *, abandon: bool) -> BaseException | None:
         """As `stop`, from the event loop."""
-        from asyncio import CancelledError  # the loop is running, so this is a look-up
-
-        interruption: BaseException | None = None
-        while not abandon:
-            try:
-                self._call_off(interruption or error)
+        stopping = Stopping(error, abandon=abandon)
+        while stopping.waits:
+            with stopping:
+                self._call_off(stopping.cause)
                 await self._wait_until_idle_async()
-            except (CancelledError, KeyboardInterrupt, SystemExit) as late:
-                abandon = _is_last(interruption or error)
-                interruption = interruption or (late if isinstance(error, Exception) else None)
-            else:
-                self._end_quietly()
-                return interruption
-        self._give_up()
-        return interruption
+        return self._stopped(stopping)
 
     # What futures call.
 
@@ -380,10 +365,14 @@ class TaskRunner:
         if running:
             _log.warning("%d running task runs are abandoned; a resume runs them again", running)
 
-    def _end_quietly(self) -> None:
-        self._outcomes.failures()
-        self.closing = False
-        self._close_all()
+    def _stopped(self, stopping: Stopping) -> BaseException | None:
+        if stopping.idle:
+            self._outcomes.failures()
+            self.closing = False
+            self._close_all()
+        else:
+            self._give_up()
+        return stopping.interruption
 
     def _close_all(self) -> None:
         self._close()
@@ -393,8 +382,3 @@ class TaskRunner:
 def collected(call: GeneratorCall, values: list[Any]) -> State[Any]:
     """How a submitted generator ended: its result is the list of what it yielded."""
     return call.state() if call.error is not None else call.state_of(values)
-
-
-def _is_last(interruption: BaseException) -> bool:
-    """Whether a further one ends the waiting: there was a first, or it is a SIGTERM."""
-    return giving_up() or not isinstance(interruption, Exception)
