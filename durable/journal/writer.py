@@ -195,7 +195,8 @@ class Writer:
     def _commit_queue(self) -> None:
         """Commit what is queued, as one transaction. The lock is held. An entry leaves the queue once it is done."""
         queue = self._queue
-        self._settle()
+        if self._batch:
+            self._settle()
         while queue and queue[0].done:
             queue.popleft()
         # By index: another thread may append at any moment, which ends an iteration over the queue with an error.
@@ -206,13 +207,16 @@ class Writer:
                 finish(batch)
                 return
             self._check_usable()
-            synced = any(entry.synced for entry in batch)
+            synced = any([entry.synced for entry in batch])  # of a list: it is mostly one
             self._begin(synced and self._power)
             # A result recorded in a file that has lost its name is lost: people do delete journals under a running job.
             if synced:
                 self._files.look_at_journal()
             self._files.look_at_log(synced)
             self._write(batch)
+            self._batch, self._committing = [], False
+            for _ in batch:
+                queue.popleft()
         except (JournalFailed, JournalBusy, FilesLost) as raised:
             error = self._poisoned(raised) if isinstance(raised, FilesLost) else raised
             for entry in batch:
