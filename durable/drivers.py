@@ -49,15 +49,19 @@ def drive(call: Driven, begun: Entry | None = None, along: Callable[[], None] | 
             if hooked:
                 _tell(call)
             try:
-                call.enter()
-                value = call.definition.fn(*call.args, **call.kwargs)
-                if call.is_flow or isinstance(value, _NO_VALUES):
-                    value = _settled(call, value)
-                call.leave()
+                try:
+                    call.enter()
+                    value = call.definition.fn(*call.args, **call.kwargs)
+                    if call.is_flow or isinstance(value, _NO_VALUES):
+                        value = _settled(call, value)
+                    call.leave()
+                except BaseException as error:
+                    if call.is_flow:
+                        _stop(call, error)
+                    call.leave()
+                    raise
             except BaseException as error:
-                if call.is_flow:
-                    _stop(call, error)
-                call.leave()
+                call.leave()  # again: its time may have run out while it was left
                 if (entry := call.raised(_answer(call.caught(error)))) is not None:
                     commit(entry)
                     if hooked or call.unit is not None:
@@ -97,18 +101,19 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
                     if hooked:
                         _tell(call)
                 try:
-                    call.enter()
-                    if iterator is None:
-                        iterator = call.definition.fn(*call.args, **call.kwargs)
-                    given, thrown = call.answer()
-                    value = iterator.send(given) if thrown is None else iterator.throw(thrown)
-                    entry = call.yielded(value)
-                    call.leave()
+                    try:
+                        call.enter()
+                        if iterator is None:
+                            iterator = call.definition.fn(*call.args, **call.kwargs)
+                        given, thrown = call.answer()
+                        value = iterator.send(given) if thrown is None else iterator.throw(thrown)
+                        entry = call.yielded(value)
+                    finally:
+                        call.leave()
                 except StopIteration as stop:
-                    call.leave()
                     entry = call.returned(stop.value)
                 except BaseException as error:
-                    call.leave()
+                    call.leave()  # again, as above
                     iterator = None
                     if (entry := call.raised(_answer(call.caught(error)))) is not None:
                         commit(entry)
@@ -145,12 +150,14 @@ def drive_generator(call: DrivenGenerator) -> Generator[Any, Any, Any]:
 
 def _close(call: DrivenGenerator, iterator: Any) -> Entry | None:
     try:
-        call.enter()
-        if iterator is not None:
-            iterator.close()
-        call.leave()
+        try:
+            call.enter()
+            if iterator is not None:
+                iterator.close()
+        finally:
+            call.leave()
     except BaseException as error:
-        call.leave()
+        call.leave()  # again, as above
         call.caught(error)
         if (entry := call.raised(False)) is not None:
             call.journal.commit(entry)

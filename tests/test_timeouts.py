@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import ctypes
 import signal
+import sys
 import threading
 import time
 
@@ -346,3 +347,32 @@ def test_a_body_that_ends_in_time_is_told_nothing(journal, caplog, monkeypatch):
         thread.start()
         thread.join()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["plain", "generator"])
+def test_time_that_runs_out_just_as_the_body_raises_is_the_calls_and_nobody_elses(journal, kind):
+    """The alarm rings when the engine has the body's exception in its hands, and has not called the alarm off yet."""
+
+    def rings_in_leave(frame, event, _):
+        if event == "call" and frame.f_code.co_name == "leave":
+            sys.setprofile(None)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+
+    def fails_late():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        time.sleep(2 * SHORT)
+        sys.setprofile(rings_in_leave)
+        raise ValueError("of its own")
+
+    @task(timeout_seconds=SHORT)
+    def step():
+        fails_late()
+
+    @task(timeout_seconds=SHORT)
+    def steps():
+        yield fails_late()
+
+    with pytest.raises(TaskRunTimeoutError):
+        step() if kind == "plain" else list(steps())
+    assert states(journal) == [("Running", None), LATE]
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
