@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, configuration, settings
 from scripts import FakeClock, Script
+from undoing import Log
 
 import durable
 from durable.clock import use_clock
@@ -48,6 +49,12 @@ def journal(tmp_path, monkeypatch):
 def script(tmp_path):
     """A script in a folder of its own, to be run and killed."""
     return Script(tmp_path)
+
+
+@pytest.fixture
+def log():
+    """What the tasks of a transaction did, committed and undid."""
+    return Log()
 
 
 @pytest.fixture
