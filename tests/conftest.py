@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, configuration, settings
+from places import Place
 from scripts import FakeClock, Script
+from submitting import Gate
 from undoing import Log
 
 import durable
@@ -49,6 +51,28 @@ def journal(tmp_path, monkeypatch):
 def script(tmp_path):
     """A script in a folder of its own, to be run and killed."""
     return Script(tmp_path)
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request):
+    """Plain functions, then coroutines."""
+    return request.param
+
+
+@pytest.fixture
+def gate():
+    """A task that stands until the test lets it go, at its end at the latest."""
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A user and a project with settings of their own."""
+    place = Place(tmp_path, monkeypatch)
+    yield place
+    place.leave()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every kind of function is a task: what it is called, what identifies its calls, and that a resume finds them."""
+"""Every kind of function is a task: what identifies its calls, and that a resume finds them."""
 
 import dataclasses
 import logging
