@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 from scripts import query
+from submitting import run
 
 from durable import ConfigurationError, allow_failure, flow, task
 from durable.futures import executing
@@ -22,11 +23,6 @@ pytestmark = pytest.mark.usefixtures("journal")
 @task
 def give(x):
     return x
-
-
-def run(fn, **options):
-    made = flow(**options)(fn)()
-    return asyncio.run(made) if asyncio.iscoroutine(made) else made
 
 
 class Crowd:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import shipped
-from scripts import DEADLINE, Script, all_end, finish, histories
+from scripts import DEADLINE, all_end, finish, histories
 
 import durable
 from durable import flow
@@ -23,11 +23,6 @@ from durable.task_runners import DaskTaskRunner
 
 RUNNER = DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1})
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, body):

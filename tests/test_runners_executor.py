@@ -7,18 +7,13 @@ import time
 
 import pytest
 import shipped
-from scripts import DEADLINE, Script, all_end, finish, histories, query
+from scripts import DEADLINE, all_end, finish, histories, query
 
 import durable
 from durable import flow, task
 from durable.task_runners import ExecutorTaskRunner
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def test_the_executor_is_used_by_one_run_after_the_other_and_not_shut_down(journal):

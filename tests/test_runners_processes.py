@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripts import DEADLINE, Script, all_end, finish, read_until
+from scripts import DEADLINE, all_end, finish, read_until
 
 import durable
 from durable.task_runners import ProcessPoolTaskRunner
@@ -33,11 +33,6 @@ def square(i):
     ran("square", i)
     return i * i
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, body):
