@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from test_inspect import environment
+from inspecting import environment
 
 from durable.cli import main
 from durable.journal import schema

@@ -10,9 +10,9 @@ import pytest
 from commands import command, lived
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inspecting import tampered
 from scripts import FakeClock
 from test_read_damaged import HOSTILE
-from test_result import tampered
 
 from durable.clock import use_clock
 

@@ -6,8 +6,7 @@ import tracemalloc
 
 import pytest
 from commands import command, lived, task_run
-from test_inspect_harmless import everything
-from test_result import tampered
+from inspecting import everything, tampered
 
 from durable.reader import JournalReader, queries
 from durable.reader.comparing import pairs

@@ -14,11 +14,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from inspecting import environment, everything, run_script, tampered
 from report_journals import BREAKS_OUT, SCRIPT, Written, long, with_workers
 from scripts import DEADLINE, FakeClock, Script, finish
-from test_inspect import environment, run_script
-from test_inspect_damaged import tampered
-from test_inspect_harmless import everything
 
 from durable.cli import main
 from durable.cli.page.axis import BINS, UNITS, Axis, Coverage, Density
