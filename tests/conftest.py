@@ -48,6 +48,13 @@ def journal(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def nothing_stays_open():
+    """For a test that opens journals of its own."""
+    yield
+    durable.close_journals()
+
+
+@pytest.fixture
 def script(tmp_path):
     """A script in a folder of its own, to be run and killed."""
     return Script(tmp_path)
