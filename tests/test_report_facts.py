@@ -12,6 +12,7 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import report_journals
 from hypothesis import given
 from hypothesis import strategies as st
 from inspecting import environment, everything, run_script, tampered
@@ -33,11 +34,7 @@ LIMIT = 3_000_000
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    script = Script(tmp_path_factory.mktemp("resumed"))
-    script.write(SCRIPT)
-    script.killed("load")
-    script.ok()
-    return script.journal
+    return report_journals.resumed(tmp_path_factory.mktemp("resumed"))
 
 
 @pytest.fixture(scope="module")
