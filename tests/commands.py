@@ -2,11 +2,12 @@
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
 
 import pytest
-from test_inspect import environment
+from inspecting import environment
 
 from durable.cli import main
 from durable.journal import schema
@@ -105,6 +106,15 @@ def lived(folder):
     job(folder, "2026-11-25", script=JOB.replace("RATE = 2", "RATE = 3"))
     job(folder, "2026-11-26", code=-signal.SIGKILL, HOW="die")
     return runs(folder / "runs.db")
+
+
+def in_one_file(journal):
+    """The journal, with nothing left beside its file."""
+    db = sqlite3.connect(journal, isolation_level=None)
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    db.execute("PRAGMA journal_mode = DELETE").fetchall()
+    db.close()
+    return journal
 
 
 def runs(journal):

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, configuration, settings
+from places import Place
 from scripts import FakeClock, Script
+from submitting import Gate
+from undoing import Log
 
 import durable
 from durable.clock import use_clock
@@ -45,9 +48,44 @@ def journal(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def nothing_stays_open():
+    """For a test that opens journals of its own."""
+    yield
+    durable.close_journals()
+
+
+@pytest.fixture
 def script(tmp_path):
     """A script in a folder of its own, to be run and killed."""
     return Script(tmp_path)
+
+
+@pytest.fixture(params=["sync", "async"])
+def colour(request):
+    """Plain functions, then coroutines."""
+    return request.param
+
+
+@pytest.fixture
+def gate():
+    """A task that stands until the test lets it go, at its end at the latest."""
+    gate = Gate()
+    yield gate
+    gate.open.set()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A user and a project with settings of their own."""
+    place = Place(tmp_path, monkeypatch)
+    yield place
+    place.leave()
+
+
+@pytest.fixture
+def log():
+    """What the tasks of a transaction did, committed and undid."""
+    return Log()
 
 
 @pytest.fixture

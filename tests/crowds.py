@@ -23,6 +23,11 @@ class Crowd:
             self.passed += 1
 
 
+def limits_left(journal):
+    """The files of limits and rates that are beside a journal."""
+    return sorted(path.name for path in journal.parent.glob("runs.db-limits/*"))
+
+
 def in_threads(*bodies):
     threads = [threading.Thread(target=body, daemon=True) for body in bodies]
     for thread in threads:

@@ -4,7 +4,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from scripts import FakeClock
+from scripts import FakeClock, Script
 
 from durable.clock import use_clock
 from durable.codec import canonical_items, encode, encode_exception
@@ -130,6 +130,15 @@ class Written:
     def end_flow(self, at: float, state=COMPLETED) -> None:
         self.clock.seconds = at
         self.journal.commit(self.journal.flow_run_enters(self.run, 1, ((state, None),)))
+
+
+def resumed(folder):
+    """A run that was killed and went on, in which a task failed, one was retried, and one is named <script>."""
+    script = Script(folder)
+    script.write(SCRIPT)
+    script.killed("load")
+    script.ok()
+    return script.journal
 
 
 def with_workers(file: Path, calls: int = 1000) -> Path:

@@ -143,10 +143,10 @@ class Script:
                 raise AssertionError(f"no {name}")
             time.sleep(0.005)
 
-    def wait_for_lines(self, count: int, process: "subprocess.Popen[str]") -> None:
-        """Wait until `count` lines are in the log, or the process has ended."""
+    def wait_for_lines(self, count: int, process: "subprocess.Popen[str]", word: str = "") -> None:
+        """Wait until `count` lines (that begin with `word`) are in the log, or the process has ended."""
         deadline = time.monotonic() + DEADLINE
-        while len(self.all_ran()) < count and process.poll() is None:
+        while sum(line.startswith(word) for line in self.all_ran()) < count and process.poll() is None:
             if time.monotonic() > deadline:
                 stop(process)
                 raise AssertionError(f"only {self.all_ran()}")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from operating import durable, in_process
-from scripts import Script, finish, in_colour
+from scripts import finish, in_colour
 
 JOB = """
 @task
@@ -32,11 +32,6 @@ DEF job():
 if __name__ == "__main__":
     RUN(job())
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 @pytest.mark.parametrize("colour", ["sync", "async"])

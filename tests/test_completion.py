@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from commands import command, lived, task_run, told
-from test_inspect import environment
+from inspecting import environment, everything
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +110,6 @@ def test_another_shell_is_wrong_usage(capsys):
 
 
 def test_completing_changes_nothing_and_imports_nothing_of_the_users(history):
-    from test_inspect_harmless import everything
-
     folder, ids = history
     before = everything(folder)
     bash(folder, "inspect", "runs.db", ids[0], "")

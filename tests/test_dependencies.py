@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 from operating import durable
 from scripts import Script, histories, query
+from submitting import run
 
 from durable import State, SubmittedTaskFailed, UnfinishedRun, allow_failure, flow, quote, task
 from durable.annotations import opaque
@@ -58,11 +59,6 @@ async def give_async(x):
 @task
 def show(value):
     return repr(value)
-
-
-def run(fn, **options):
-    made = flow(**options)(fn)()
-    return asyncio.run(made) if asyncio.iscoroutine(made) else made
 
 
 CONTAINERS = [

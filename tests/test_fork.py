@@ -5,17 +5,12 @@ import os
 import signal
 
 import pytest
-from scripts import DEADLINE, Script, finish, in_colour
+from scripts import DEADLINE, finish, in_colour
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
     pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
 ]
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 FORKED = """

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from operating import durable
-from scripts import Script, in_colour
+from scripts import in_colour
 
 JOB = """
 import os
@@ -68,11 +68,6 @@ DEF job(base: int = 1):
 if __name__ == "__main__":
     print(RUN(job()))
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def forked(script, start, run="-"):

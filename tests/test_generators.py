@@ -1,74 +1,17 @@
-"""Generator tasks: each value is on record before it is consumed, and a restart goes on where the consumer was."""
+"""Generator tasks: each value is on record before it is consumed, and a retry goes on where the consumer was."""
 
 import asyncio
 import gc
 import logging
 
 import pytest
+from generating import consumed, made
 from scripts import histories, query
 
 import durable
 from durable import GeneratorDiverged, flow, task
-from durable.cache_policies import INPUTS
 from durable.generation import SYNC_EVERY
 from durable.journal import open_journal
-
-COLOURS = ("sync", "async")
-
-
-def made(colour, body, **options):
-    """A generator task of `body(n)`, which lists what to yield or raise, in one colour."""
-    if colour == "sync":
-
-        def numbers(n):
-            for step in body(n):
-                if isinstance(step, BaseException):
-                    raise step
-                yield step
-
-    else:
-
-        async def numbers(n):
-            for step in body(n):
-                if isinstance(step, BaseException):
-                    raise step
-                await asyncio.sleep(0)
-                yield step
-
-    return task(**options)(numbers)
-
-
-def consumed(generator, limit=None):
-    """All that a generator of either colour gives, or its first `limit` values and a close."""
-    if hasattr(generator, "__next__"):
-        got = []
-        for value in generator:
-            got.append(value)
-            if len(got) == limit:
-                generator.close()
-                break
-        return got
-
-    async def collect():
-        got = []
-        async for value in generator:
-            got.append(value)
-            if len(got) == limit:
-                await generator.aclose()
-                break
-        return got
-
-    return asyncio.run(collect())
-
-
-def rows(journal, sql):
-    return query(journal, sql)
-
-
-@pytest.fixture(params=COLOURS)
-def colour(request):
-    return request.param
-
 
 # What is recorded
 
@@ -77,14 +20,14 @@ def test_every_value_is_recorded_and_the_run_completes_when_exhausted(journal, c
     numbers = made(colour, range)
     assert consumed(numbers(3)) == [0, 1, 2]
     assert histories(journal, "numbers") == [["Running", "Completed"]]
-    assert rows(journal, "SELECT number, bytes > 0 FROM yields ORDER BY number") == [(1, 1), (2, 1), (3, 1)]
-    assert rows(journal, "SELECT yielded FROM task_runs") == [(3,)]
+    assert query(journal, "SELECT number, bytes > 0 FROM yields ORDER BY number") == [(1, 1), (2, 1), (3, 1)]
+    assert query(journal, "SELECT yielded FROM task_runs") == [(3,)]
 
 
 def test_a_value_is_on_record_before_its_consumer_has_it(journal):
     numbers = made("sync", range)
     for number, _ in enumerate(numbers(5), 1):
-        assert rows(journal, "SELECT count(*) FROM yields") == [(number,)]
+        assert query(journal, "SELECT count(*) FROM yields") == [(number,)]
         assert histories(journal, "numbers") == [["Running"]]
 
 
@@ -154,7 +97,7 @@ def test_a_call_that_is_handed_a_value_depends_on_the_generator(journal, colour)
             consumer(["not it"])
 
         asyncio.run(job())
-    found = rows(
+    found = query(
         journal,
         "SELECT t.task, u.task, d.argument FROM dependencies d JOIN task_runs t ON t.id = d.task_run_id "
         "JOIN task_runs u ON u.id = d.upstream_task_run_id",
@@ -173,8 +116,8 @@ def test_calls_in_its_body_are_made_in_it(journal, colour):
 
     numbers = made(colour, lambda n: (inner(i) for i in range(n)))
     assert consumed(numbers(2)) == [0, 10]
-    parents = rows(journal, "SELECT parent_task_run_row FROM task_runs WHERE task = 'inner'")
-    (generator,) = rows(journal, "SELECT task_run_row FROM task_runs WHERE task = 'numbers'")
+    parents = query(journal, "SELECT parent_task_run_row FROM task_runs WHERE task = 'inner'")
+    (generator,) = query(journal, "SELECT task_run_row FROM task_runs WHERE task = 'numbers'")
     assert parents == [generator, generator]
 
 
@@ -206,7 +149,7 @@ def test_a_consumer_that_stops_early_completes_it_without_a_result(journal, colo
     numbers = made(colour, body)
     assert consumed(numbers(10), limit=2) == [0, 1]
     assert ended == [True]
-    assert rows(journal, "SELECT state, message, result_bytes, yielded FROM task_runs") == [
+    assert query(journal, "SELECT state, message, result_bytes, yielded FROM task_runs") == [
         ("Completed", "Closed by its consumer.", None, 2)
     ]
 
@@ -259,7 +202,7 @@ def test_a_retry_goes_on_after_what_the_consumer_has(journal, clock, colour):
     assert histories(journal, "numbers") == [
         ["Running", "AwaitingRetry", "Retrying", "AwaitingRetry", "Retrying", "Completed"]
     ]
-    assert rows(journal, "SELECT count(*) FROM yields") == [(3,)]
+    assert query(journal, "SELECT count(*) FROM yields") == [(3,)]
 
 
 def test_a_retry_that_yields_something_else_is_told(journal, colour):
@@ -426,7 +369,7 @@ def test_a_value_that_cannot_be_recorded_is_handed_over_with_one_warning(journal
     assert got[0] == 1
     assert got[1]() == 2
     assert [record.message for record in caplog.records if "is not recorded" in record.message].__len__() == 1
-    assert rows(journal, "SELECT number, bytes > 0 FROM yields ORDER BY number") == [(1, 1), (2, None), (3, None)]
+    assert query(journal, "SELECT number, bytes > 0 FROM yields ORDER BY number") == [(1, 1), (2, None), (3, None)]
 
 
 def test_a_generator_returned_by_a_plain_task_is_a_list(journal, colour):
@@ -459,137 +402,6 @@ def test_the_state_of_a_generator_is_refused(journal):
         durable.ConfigurationError, match=r"numbers .*: a generator task gives what it yields, no state"
     ):
         numbers(1, return_state=True)
-
-
-# Being found again, in one process
-
-
-def test_in_a_retried_flow_an_exhausted_generator_is_not_started_again(journal, colour):
-    started = []
-
-    def body(n):
-        started.append(n)
-        return range(n)
-
-    numbers = made(colour, body)
-    runs = []
-    if colour == "sync":
-
-        @flow(retries=1)
-        def job():
-            got = list(numbers(3))
-            runs.append(got)
-            assert len(runs) > 1
-            return got
-
-        assert job() == [0, 1, 2]
-    else:
-
-        @flow(retries=1)
-        async def job():
-            got = [value async for value in numbers(3)]
-            runs.append(got)
-            assert len(runs) > 1
-            return got
-
-        assert asyncio.run(job()) == [0, 1, 2]
-    assert started == [3]
-    assert histories(journal, "numbers") == [["Running", "Completed"]]
-
-
-def test_one_that_was_closed_is_started_again_only_if_more_is_asked(journal):
-    started, wanted = [], iter([2, 2, 4])
-
-    def body(n):
-        started.append(n)
-        return range(n)
-
-    numbers = made("sync", body)
-
-    @flow(retries=2)
-    def job():
-        got = consumed(numbers(5), limit=next(wanted))
-        assert len(got) == 4
-        return got
-
-    assert job() == [0, 1, 2, 3]
-    assert started == [5, 5], "the second attempt was served from the record"
-    assert histories(journal, "numbers") == [["Running", "Completed", "Running", "Completed"]]
-    messages = rows(journal, "SELECT message FROM states WHERE run_kind = 'task run' AND state = 'Running' AND seq > 0")
-    assert messages == [("closed early: its consumer now asks for more",)]
-
-
-def test_recorded_values_come_before_a_recorded_failure(journal):
-    started = []
-
-    def body(n):
-        started.append(n)
-        yield from [1, 2]
-        yield ValueError("boom")
-
-    numbers = made("sync", body)
-    seen = []
-
-    @flow(retries=1)
-    def job():
-        got = []
-        try:
-            got.extend(numbers(0))
-        except ValueError:
-            got.append("failed")
-        seen.append(got)
-        assert len(seen) > 1
-
-    job()
-    # A failed flow gives its failed tasks a new chance; the values are those the consumer had.
-    assert seen == [[1, 2, "failed"]] * 2
-    assert len(started) == 2
-
-
-def test_a_memo_serves_the_values_of_another_run(journal, colour):
-    started = []
-
-    def body(n):
-        started.append(n)
-        return range(n)
-
-    numbers = made(colour, body, cache_policy=INPUTS)
-    assert consumed(numbers(3)) == [0, 1, 2]
-    assert consumed(numbers(3)) == [0, 1, 2]
-    assert started == [3]
-    assert histories(journal, "numbers") == [["Running", "Completed"], ["Pending", "Cached"]]
-
-
-def test_a_memo_with_a_hole_runs_again(journal):
-    started = []
-
-    def body(n):
-        started.append(n)
-        yield from [1, lambda: 2]
-
-    numbers = made("sync", body, cache_policy=INPUTS)
-    assert consumed(numbers(3))[0] == 1
-    assert consumed(numbers(3))[1]() == 2
-    assert started == [3, 3]
-    assert rows(journal, "SELECT reason FROM task_runs ORDER BY task_run_row") == [
-        (None,),
-        ("not kept: persist_result=False",),
-    ]
-
-
-def test_without_persist_result_nothing_is_recorded_of_its_values(journal):
-    attempts = []
-
-    def body(n):
-        attempts.append(n)
-        yield from [1, 2]
-        if len(attempts) == 1:
-            yield ValueError("boom")
-        yield 3
-
-    numbers = made("sync", body, persist_result=False, retries=1)
-    assert consumed(numbers(0)) == [1, 2, 3]
-    assert rows(journal, "SELECT count(*) FROM yields") == [(0,)]
 
 
 def test_hooks_are_told_once(journal, colour):

@@ -1,15 +1,6 @@
 """Generator tasks whose process is killed: no value is lost, and none is given to a consumer twice."""
 
-import pytest
 from scripts import in_colour
-
-COLOURS = ("sync", "async")
-
-
-@pytest.fixture(params=COLOURS)
-def colour(request):
-    return request.param
-
 
 JOB = """
     @task

@@ -1,7 +1,6 @@
 """`durable inspect`: what it says about real journals, in text and JSON, and how it ends."""
 
 import json
-import os
 import re
 import signal
 import sqlite3
@@ -11,96 +10,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from inspecting import as_process, environment, in_process, live, run_script
 
 import durable
 from durable.cli import cli, main
 from durable.cli.facts import has_wal_reset_bug
 from durable.cli.terminal import Screen
 from durable.spoken import digits_of, spoken
-
-SCRIPT = """
-import os, signal, sys, time
-from durable import flow, task
-
-HOW = os.environ.get("HOW", "")
-
-@task
-def extract(day): return list(range(8))
-
-@task(retries=2)
-def flaky(path):
-    if not os.path.exists(path):
-        open(path, "w").close()
-        raise ValueError("not yet \\x1b[31mred\\x07\\nsecond line")
-    return path
-
-@task
-def inner(x): return x
-
-@task
-def outer(x): return inner(x) + inner(x + 100)
-
-@task
-def load(shard, payload=b""):
-    if shard == 5 and HOW == "die": os.kill(os.getpid(), signal.SIGKILL)
-    if shard == 5 and HOW == "fail": raise RuntimeError("disk on fire")
-    if shard == 5 and HOW == "interrupt": raise KeyboardInterrupt
-    if shard == 5 and HOW == "wait":
-        print("waiting", flush=True)
-        time.sleep(600)
-    return "x" * 300
-
-@flow
-def sub(n): return [inner(n * 10 + i) for i in range(5)]
-
-@flow
-def nightly_etl(day="2026-11-22"):
-    rows = extract(day)
-    flaky("flag")
-    for i in range(6): outer(i)
-    sub(1)
-    for shard in rows: load(shard)
-
-@task
-def alone(x): return x
-
-if __name__ == "__main__":
-    alone(1)
-    nightly_etl()
-"""
-
-
-def environment(**more):
-    """The children's: with this durable, however the tests found it."""
-    plain = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
-    return {**plain, "PYTHONPATH": str(Path(durable.__file__).parent.parent), **more}
-
-
-def run_script(folder, how="", script=SCRIPT):
-    """Run the example script in `folder`; its journal is runs.db there."""
-    (folder / "etl.py").write_text(script, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, "etl.py"], cwd=folder, env=environment(HOW=how), capture_output=True, text=True, timeout=120
-    )
-
-
-def in_process(capsys, *args):
-    """Run the command here: exit code, standard output, standard error."""
-    with pytest.raises(SystemExit) as stopped:
-        main(["inspect", *map(str, args)])
-    out, err = capsys.readouterr()
-    return stopped.value.code, out, err
-
-
-def as_process(*args, **more):
-    """Run the command as a user does."""
-    return subprocess.run(
-        [sys.executable, "-m", "durable", "inspect", *map(str, args)],
-        env=environment(**more),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -318,17 +234,7 @@ def test_tasks_outside_flows_are_listed(killed, capsys):
 
 
 def test_a_live_run_is_running_and_the_script_is_not_disturbed(tmp_path, capsys):
-    (tmp_path / "etl.py").write_text(SCRIPT, encoding="utf-8")
-    child = subprocess.Popen(
-        [sys.executable, "etl.py"],
-        cwd=tmp_path,
-        env=environment(HOW="wait"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert child.stdout.readline() == "waiting\n"
+    with live(tmp_path) as child:
         _, out, _ = in_process(capsys, tmp_path / "runs.db")
         assert re.search(rf"Running .* 30 +0 +0 +1   process {child.pid} on", out) and "Next:" not in out
         _, out, _ = in_process(capsys, tmp_path / "runs.db", "-")
@@ -339,9 +245,6 @@ def test_a_live_run_is_running_and_the_script_is_not_disturbed(tmp_path, capsys)
             (tmp_path / f"copy.db{suffix}").write_bytes((tmp_path / f"runs.db{suffix}").read_bytes())
         _, out, _ = in_process(capsys, copy)
         assert "Running?" in out and "if it still lives" in out
-    finally:
-        child.kill()
-        child.communicate()
     _, out, _ = in_process(capsys, tmp_path / "runs.db")
     assert f"process {child.pid} on" in out and "Crashed" in out
     _, out, _ = in_process(capsys, copy)

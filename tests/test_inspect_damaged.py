@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 
 import pytest
-from test_inspect import as_process, in_process, run_script
+from inspecting import as_process, in_process, run_script, tampered
 
 SCREENS = ([], ["-"], ["-", "--all"], ["--json"], ["-", "--json"])
 
@@ -106,21 +106,6 @@ def test_a_damaged_log_is_never_a_traceback(tmp_path, capsys):
         for args in SCREENS:
             code, _, err = in_process(capsys, folder / "runs.db", *args)
             assert code in (0, 3, 5) and "Traceback" not in err
-
-
-def tampered(clean, folder, *statements):
-    """A journal as its owner would not have written it."""
-    file = folder / "tampered.db"
-    shutil.copy(clean, file)
-    other = sqlite3.connect(file, isolation_level=None)
-    for (name,) in other.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        other.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        other.execute(statement)
-    other.close()
-    for suffix in ("-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink(missing_ok=True)
-    return file
 
 
 @pytest.mark.parametrize(

@@ -8,28 +8,9 @@ import subprocess
 import sys
 
 import pytest
-from test_inspect import SCRIPT, as_process, environment, in_process, run_script
+from inspecting import as_process, environment, everything, in_process, live, run_script
 
 SCREENS = ([], ["-"], ["-", "--all"], ["--json"], ["-", "--json", "--all"], ["outside"])
-
-
-def everything(folder):
-    """Every file and folder: name, bytes, time of change, mode, owner.
-
-    Not the inode's ctime: for root, SQLite sets the log's owner to what it is, which the kernel counts as a change.
-    """
-    found = {}
-    for path in [folder, *sorted(folder.rglob("*"))]:
-        status = path.stat()
-        content = path.read_bytes() if path.is_file() else b""
-        found[str(path.relative_to(folder))] = (
-            content,
-            status.st_mtime_ns,
-            status.st_mode,
-            status.st_uid,
-            status.st_gid,
-        )
-    return found
 
 
 def look(file, capsys=None):
@@ -79,23 +60,10 @@ def test_a_crashed_journal_resumes_after_it_was_looked_at(tmp_path, capsys):
 
 
 def test_a_live_journal(tmp_path):
-    (tmp_path / "etl.py").write_text(SCRIPT, encoding="utf-8")
-    child = subprocess.Popen(
-        [sys.executable, "etl.py"],
-        cwd=tmp_path,
-        env=environment(HOW="wait"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert child.stdout.readline() == "waiting\n"
+    with live(tmp_path):
         before = everything(tmp_path)
         look(tmp_path / "runs.db")
         assert everything(tmp_path) == before
-    finally:
-        child.kill()
-        child.communicate()
 
 
 def test_a_writer_in_this_process_keeps_its_locks(tmp_path, capsys):

@@ -6,7 +6,7 @@ import subprocess
 import time
 
 import pytest
-from scripts import DEADLINE, Script, finish, in_colour
+from scripts import DEADLINE, finish, in_colour
 
 COLOURS = ["sync", "async"]
 
@@ -40,11 +40,6 @@ WAIT = {
     "sync": "open('waiting', 'w').close(); [time.sleep(0.05) for _ in range(6000)]",
     "async": "open('waiting', 'w').close(); [await asyncio.sleep(0.05) for _ in range(6000)]",
 }
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, colour, end, setup=""):

@@ -13,13 +13,10 @@ import pytest
 from durable.errors import JournalBusy, NotAJournal
 from durable.journal import close_journals, open_journal, opening, schema
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes to kill them")
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
+pytestmark = [
+    pytest.mark.usefixtures("nothing_stays_open"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes to kill them"),
+]
 
 
 def run(script, *arguments):

@@ -17,14 +17,10 @@ from durable.errors import JournalFailed
 from durable.journal import Entry, close_journals, open_journal
 from durable.journal import statements as sql
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
+
 DEADLINE = 60
 REFUSED = Entry(True, ("DELETE FROM state_kind", ()))  # the triggers refuse it
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
 
 
 @pytest.fixture

@@ -17,13 +17,10 @@ from durable.errors import JournalFailed
 from durable.journal import Entry, close_journals, open_journal
 from durable.journal import statements as sql
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="what is open cannot be deleted there")
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
+pytestmark = [
+    pytest.mark.usefixtures("nothing_stays_open"),
+    pytest.mark.skipif(sys.platform == "win32", reason="what is open cannot be deleted there"),
+]
 
 
 @pytest.fixture(params=["power", "process"])

@@ -8,10 +8,13 @@ from contextlib import closing
 
 import pytest
 
-from durable.journal import Entry, close_journals, open_journal
+from durable.journal import Entry, open_journal
 from durable.journal import statements as sql
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+pytestmark = [
+    pytest.mark.usefixtures("nothing_stays_open"),
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here"),
+]
 
 SETUP = """
 import os, sys
@@ -50,12 +53,6 @@ journal = open_journal(path, "power")
 add(journal, "parent 1")
 sys.stdout.flush()
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
 
 
 def run(path, script):

@@ -18,14 +18,10 @@ from durable.errors import JournalError
 from durable.journal import Entry, close_journals, open_journal, opening, writer
 from durable.journal import statements as sql
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
+
 DEADLINE = 60
 WRITER = writer.__file__
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
 
 
 def mark(name, *, synced=True):

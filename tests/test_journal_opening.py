@@ -24,6 +24,8 @@ from durable.filesystem import filesystem_type
 from durable.journal import Entry, close_journals, open_journal, opening, schema
 from durable.journal import statements as sql
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
+
 # Permissions mean nothing to root, so a child gives up every privilege first (capset(2), an empty set).
 UNPRIVILEGED = """
 import ctypes, os, sys
@@ -37,12 +39,6 @@ try:
 except JournalError as error:
     print(type(error).__name__, error)
 """
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
 
 
 @pytest.fixture

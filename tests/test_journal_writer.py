@@ -15,13 +15,9 @@ from durable.errors import JournalBusy, JournalError, JournalFailed
 from durable.journal import Entry, close_journals, open_journal, opening, writer
 from durable.journal import statements as sql
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
+
 DEADLINE = 60  # seconds after which something hangs
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ import io
 
 import pytest
 from scripts import query
+from submitting import run
 
-from durable import MappingError, ParameterBindError, State, SubmittedTaskFailed, allow_failure, flow, task, unmapped
+from durable import MappingError, ParameterBindError, State, SubmittedTaskFailed, allow_failure, task, unmapped
 from durable.futures import FutureList
 
 pytestmark = pytest.mark.usefixtures("journal")
@@ -31,11 +32,6 @@ def give(x):
 @task
 def fail(x=None):
     raise ValueError(x)
-
-
-def run(fn, **options):
-    made = flow(**options)(fn)()
-    return asyncio.run(made) if asyncio.iscoroutine(made) else made
 
 
 def submitted(journal):

@@ -3,16 +3,15 @@ what they found or one clear line; no traceback, no control character."""
 
 import random
 import re
-import sqlite3
 import tracemalloc
 
 import pytest
-from commands import command, lived
+from commands import command, in_one_file, lived
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from inspecting import tampered
 from scripts import FakeClock
 from test_read_damaged import HOSTILE
-from test_result import tampered
 
 from durable.clock import use_clock
 
@@ -55,12 +54,7 @@ MORE = [
 def history(tmp_path_factory):
     folder = tmp_path_factory.mktemp("history")
     ids = lived(folder)
-    journal = folder / "runs.db"
-    db = sqlite3.connect(journal, isolation_level=None)
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    db.execute("PRAGMA journal_mode = DELETE").fetchall()
-    db.close()
-    return journal, ids
+    return in_one_file(folder / "runs.db"), ids
 
 
 def screens(ids):

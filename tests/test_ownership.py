@@ -5,7 +5,7 @@ import re
 import socket
 
 import pytest
-from scripts import Script, finish, in_colour
+from scripts import finish, in_colour
 
 COLOURS = ["sync", "async"]
 
@@ -27,11 +27,6 @@ DEF job(n=3):
 if __name__ == "__main__":
     print(RUN(job()))
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, colour, options=""):

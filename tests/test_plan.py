@@ -4,11 +4,13 @@ import json
 import re
 import signal
 import sqlite3
+import subprocess
 import sys
 import textwrap
 
 import pytest
 from commands import JOB, command, job, lived, told
+from inspecting import environment
 
 from durable.source import fingerprint
 from durable.sourcefile import CHANGED, GONE, SAME, UNKNOWN, Files
@@ -102,10 +104,6 @@ def test_a_script_means_its_own_newest_run(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job(tmp_path)
     (tmp_path / "other.py").write_text("from durable import flow\n@flow\ndef f(): pass\nf()\n")
-    import subprocess
-
-    from test_inspect import environment
-
     subprocess.run([sys.executable, "other.py"], cwd=tmp_path, env=environment(), check=True, capture_output=True)
     assert planned(capsys, "job.py")[0]["run"]["flow"] == "etl"
     assert planned(capsys, "other.py")[0]["run"]["flow"] == "f"

@@ -5,9 +5,8 @@ import random
 import tracemalloc
 
 import pytest
-from commands import command, lived, task_run
-from test_inspect_harmless import everything
-from test_result import tampered
+from commands import command, in_one_file, lived, task_run
+from inspecting import everything, tampered
 
 from durable.reader import JournalReader, queries
 from durable.reader.comparing import pairs
@@ -17,13 +16,7 @@ from durable.reader.comparing import pairs
 def history(tmp_path_factory):
     folder = tmp_path_factory.mktemp("history")
     ids = lived(folder)
-    journal = folder / "runs.db"
-    import sqlite3
-
-    db = sqlite3.connect(journal, isolation_level=None)
-    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    db.execute("PRAGMA journal_mode = DELETE").fetchall()
-    db.close()
+    journal = in_one_file(folder / "runs.db")
     failed = task_run(journal, ids[2], "load", shard=3)
     again = task_run(journal, ids[0], "load", shard=3)
     screens = [

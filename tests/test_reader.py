@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_inspect import run_script
+from inspecting import run_script
 
 from durable.codec import canonical_items, encode, encode_exception
 from durable.errors import JournalNotFound, NotAJournal

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import report_journals
 from chromium import Browser, decoded
 from report_journals import BREAKS_OUT, EVIL, SCRIPT, long, with_workers
 from scripts import Script
@@ -34,12 +35,7 @@ def report(journal, *args):
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    """A run that was killed and went on, in which a task failed, one was retried, and one is named <script>."""
-    script = Script(tmp_path_factory.mktemp("resumed"))
-    script.write(SCRIPT)
-    script.killed("load")
-    script.ok()
-    return script.journal
+    return report_journals.resumed(tmp_path_factory.mktemp("resumed"))
 
 
 @pytest.fixture(scope="module")

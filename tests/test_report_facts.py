@@ -12,13 +12,12 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+import report_journals
 from hypothesis import given
 from hypothesis import strategies as st
+from inspecting import environment, everything, run_script, tampered
 from report_journals import BREAKS_OUT, SCRIPT, Written, long, with_workers
 from scripts import DEADLINE, FakeClock, Script, finish
-from test_inspect import environment, run_script
-from test_inspect_damaged import tampered
-from test_inspect_harmless import everything
 
 from durable.cli import main
 from durable.cli.page.axis import BINS, UNITS, Axis, Coverage, Density
@@ -35,11 +34,7 @@ LIMIT = 3_000_000
 
 @pytest.fixture(scope="module")
 def resumed(tmp_path_factory):
-    script = Script(tmp_path_factory.mktemp("resumed"))
-    script.write(SCRIPT)
-    script.killed("load")
-    script.ok()
-    return script.journal
+    return report_journals.resumed(tmp_path_factory.mktemp("resumed"))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import command, job, task_run, told
-from test_inspect import environment
+from inspecting import environment, tampered
 
 from durable.codec import encode
 from durable.journal.facts import checksum_of
@@ -166,20 +166,6 @@ def test_the_journal_is_not_written_over(journal, capsys, tmp_path):
     assert command(capsys, "result", journal, id_, "-o", tmp_path / "none" / "x")[0] == 1
     assert command(capsys, "result", journal, id_, "-o", "/dev/null")[0] == 0
     assert journal.read_bytes() == before and Path("/dev/null").is_char_device()
-
-
-def tampered(journal, folder, *statements):
-    file = folder / "tampered.db"
-    file.write_bytes(journal.read_bytes())
-    db = sqlite3.connect(file, isolation_level=None)
-    for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-        db.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        db.execute(*statement) if isinstance(statement, tuple) else db.execute(statement)
-    db.close()
-    for suffix in ("-wal", "-shm"):
-        file.with_name(file.name + suffix).unlink(missing_ok=True)
-    return file
 
 
 def test_bytes_that_do_not_match_their_checksum_are_refused(journal, capsys, tmp_path):

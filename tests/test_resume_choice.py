@@ -4,18 +4,13 @@ import asyncio
 from datetime import timedelta
 
 import pytest
-from scripts import Script, histories, query
+from scripts import histories, query
 
 import durable
 from durable import FlowRunInProgress, NothingToResume, flow, task
 from durable.spoken import spoken
 
 HOUR = 3600
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def flow_runs(journal, name="job"):

@@ -1,14 +1,9 @@
 """A crash resumes history; a failure gets a new chance."""
 
 import pytest
-from scripts import Script, in_colour
+from scripts import in_colour
 
 COLOURS = ["sync", "async"]
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 BUG = """

@@ -4,7 +4,7 @@ import sqlite3
 import sys
 
 import pytest
-from scripts import Script, histories, in_colour
+from scripts import histories, in_colour
 
 import durable
 from durable import JournalBusy, flow, task
@@ -53,11 +53,6 @@ DEF job():
 if __name__ == "__main__":
     print(RUN(job()))
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 @pytest.mark.parametrize("colour", COLOURS)

@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from scripts import DEADLINE, Script, finish, in_colour
+from scripts import DEADLINE, finish, in_colour
 
 COLOURS = ["sync", "async"]
 
@@ -36,11 +36,6 @@ if __name__ == "__main__":
     print(RUN(job(6)))
 """
 UNCRASHED = str((55, [{"i": i, "square": (i, i * i)} for i in range(6)]))
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 @pytest.mark.parametrize("colour", COLOURS)

@@ -4,11 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import shipped
-from scripts import DEADLINE, Script, all_end, finish, histories
+from scripts import DEADLINE, all_end, finish, histories
 
 import durable
 from durable import flow
@@ -23,11 +22,6 @@ from durable.task_runners import DaskTaskRunner
 
 RUNNER = DaskTaskRunner(cluster_kwargs={"n_workers": 2, "threads_per_worker": 1})
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, body):
@@ -114,11 +108,7 @@ def test_500_in_flight_are_continued_where_they_stood_and_no_worker_is_left(scri
     )
     process = script.start()
     script.wait_for("submitted", process)
-    deadline = time.monotonic() + DEADLINE
-    while sum(line.startswith("pid") for line in script.all_ran()) < 10:  # eight have ended, two sleep
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline, script.all_ran()
-        time.sleep(0.01)
+    script.wait_for_lines(10, process, "pid")  # eight have ended, two sleep
     process.kill()
     assert process.wait(DEADLINE) == -9
     all_end({line.split()[1] for line in script.all_ran() if line.startswith("pid")})

@@ -3,22 +3,16 @@
 import concurrent.futures
 import multiprocessing
 import os
-import time
 
 import pytest
 import shipped
-from scripts import DEADLINE, Script, all_end, finish, histories, query
+from scripts import DEADLINE, all_end, finish, histories, query
 
 import durable
 from durable import flow, task
 from durable.task_runners import ExecutorTaskRunner
 
 SPAWN = multiprocessing.get_context("spawn")
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def test_the_executor_is_used_by_one_run_after_the_other_and_not_shut_down(journal):
@@ -170,11 +164,7 @@ def test_500_in_flight_are_continued_where_they_stood_and_no_worker_is_left(scri
     script.write(MANY.replace("EXECUTOR", executor))
     process = script.start()
     script.wait_for("submitted", process)
-    deadline = time.monotonic() + DEADLINE
-    while sum(line.startswith("pid") for line in script.all_ran()) < 10:  # eight have ended, two sleep
-        assert process.poll() is None, finish(process)
-        assert time.monotonic() < deadline, script.all_ran()
-        time.sleep(0.01)
+    script.wait_for_lines(10, process, "pid")  # eight have ended, two sleep
     process.kill()
     assert process.wait(DEADLINE) == -9
     all_end({line.split()[1] for line in script.all_ran() if line.startswith("pid")} - {str(process.pid)})

@@ -2,11 +2,10 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from scripts import DEADLINE, Script, all_end, finish, read_until
+from scripts import DEADLINE, all_end, finish, read_until
 
 import durable
 from durable.task_runners import ProcessPoolTaskRunner
@@ -33,11 +32,6 @@ def square(i):
     ran("square", i)
     return i * i
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, body):
@@ -414,10 +408,7 @@ def test_500_in_flight_are_continued_where_they_stood_and_no_worker_is_left(scri
     write(script, MANY)
     process = script.start()
     script.wait_for("submitted", process)
-    deadline = time.monotonic() + DEADLINE
-    while sum(line.startswith("pid") for line in script.all_ran()) < 10:  # eight have ended, two sleep
-        assert process.poll() is None and time.monotonic() < deadline, script.all_ran()
-        time.sleep(0.01)
+    script.wait_for_lines(10, process, "pid")  # eight have ended, two sleep
     if how == "two Ctrl-C":
         process.send_signal(signal.SIGINT)
         read_until(process, "Ctrl-C again abandons")

@@ -12,13 +12,9 @@ import pytest
 from durable.journal import close_journals, open_journal, opening, schema
 from durable.states import STATES
 
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
+
 GOLDEN = Path(__file__).parent / "golden"
-
-
-@pytest.fixture(autouse=True)
-def nothing_stays_open():
-    yield
-    close_journals()
 
 
 @pytest.fixture

@@ -3,16 +3,10 @@
 import asyncio
 
 import pytest
-from scripts import Script, histories, in_colour, query
+from scripts import histories, in_colour, query
 
 from durable import TaskInterrupted, flow, task
 from durable.cache_policies import DEFAULT, INPUTS, NONE, TASK_SOURCE
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
-
 
 INTERRUPTED = """
 @task(on_interrupt="fail")

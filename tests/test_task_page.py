@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 from commands import command, job, lived, task_run, told
-from test_result import tampered
+from inspecting import tampered
 
 
 @pytest.fixture(scope="module")

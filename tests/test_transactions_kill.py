@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from scripts import Script, in_colour
+from scripts import in_colour
 
 colours = pytest.mark.parametrize("colour", ["sync", "async"])
 
@@ -68,11 +68,6 @@ JOB = """
 
     RUN(job())
 """
-
-
-@pytest.fixture
-def script(tmp_path):
-    return Script(tmp_path)
 
 
 def write(script, colour, body):

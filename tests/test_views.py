@@ -4,7 +4,7 @@ import sqlite3
 from collections import Counter
 
 import pytest
-from test_inspect import run_script
+from inspecting import run_script
 
 from durable.reader import JournalReader, TaskRun, every
 
