@@ -8,7 +8,6 @@ kinds, which declare `SLOTS` and call `_prepare` first: a `Call` is also a `Scop
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
@@ -20,6 +19,7 @@ from durable.crashes import chances, is_crash, must_be_seen
 from durable.errors import JournalError
 from durable.journal import Entry, Journal, Label, Outcome
 from durable.journal.rollbacks import Run
+from durable.locks import ProcessLock
 from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, repr_of, without_engine
 from durable.output import printing
 from durable.runnames import rendered
@@ -62,7 +62,7 @@ SLOTS: Final = (
 
 
 NO_LABEL: Final = Label()
-_making: Final = threading.RLock()
+_making: Final = ProcessLock()
 _NOT_RETRIED: Final = frozenset({CANCELLED, CRASHED})
 
 

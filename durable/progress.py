@@ -239,12 +239,15 @@ class Progress:
     # A thread in the middle of anything would leave its locks taken in a forked child, and Python warns of any thread.
 
     def before_fork(self) -> None:
-        """End the thread."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
+        """End the thread, with the lock taken. Several threads may be about to fork, and each begins it again."""
+        while True:
+            self._lock.acquire()
+            thread, self._thread = self._thread, None
+            if thread is None:
+                return
+            self._lock.release()
             self._wake.set()
             thread.join(1)
-        self._lock.acquire()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""

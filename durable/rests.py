@@ -19,11 +19,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from durable.clock import clock
+from durable.locks import ProcessLock
 from durable.runs import FlowRun, Scope
 
 _LOOK: Final = 1.0  # seconds between two looks at what nobody tells
 
-_lock: Final = threading.Lock()
+_lock: Final = ProcessLock()
 _resting: Final[dict[Any, Callable[[], Any]]] = {}  # calls, and what makes each look up
 
 

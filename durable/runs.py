@@ -22,13 +22,14 @@ from xxhash import xxh3_128_digest
 
 from durable.counts import Counts
 from durable.journal import Journal, TaskRecord
+from durable.locks import ProcessLock
 from durable.logs import at, engine_log, flow_log, place_records_by, task_log
 from durable.ownership import Cancellation
 from durable.settings import setting
 from durable.spoken import spoken
 
 _WINDOW: Final = 500  # records read ahead at a time
-_making: Final = threading.Lock()
+_making: Final = ProcessLock()
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
@@ -391,10 +392,6 @@ def _place(scope: Scope | None) -> dict[str, str | None]:
 place_records_by(_place)
 
 
-def _leave_run_in_child() -> None:
-    # A forked child owns nothing: its calls are its own, outside the parent's flow run.
-    current.set(None)
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_run_in_child)
+    # A forked child owns nothing: its calls are its own, outside the parent's flow run.
+    os.register_at_fork(after_in_child=lambda: current.set(None))

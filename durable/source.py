@@ -15,7 +15,6 @@ import inspect
 import sys
 import sysconfig
 import textwrap
-import threading
 from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
@@ -25,8 +24,9 @@ from typing import Any, Final, NamedTuple
 from durable.codec import canonical
 from durable.errors import Unhashable
 from durable.keys import digest, function_name
+from durable.locks import ProcessLock
 
-_parsing: Final = threading.Lock()
+_parsing: Final = ProcessLock()
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
 _LIBRARY: Final = frozenset(

@@ -1,11 +1,16 @@
 """fork() and multiprocessing inside a flow harm nothing."""
 
+import ast
 import json
 import os
+import re
 import signal
+from pathlib import Path
 
 import pytest
 from scripts import DEADLINE, finish, in_colour
+
+import durable
 
 pytestmark = [
     pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
@@ -373,3 +378,58 @@ def test_children_forked_at_once_read_the_header_of_the_one_file(script):
         """
     )
     assert script.ok() == "0"
+
+
+def test_threads_that_fork_at_once_leave_their_children_no_lock_that_is_taken(script):
+    """Each call in here is the first of its task, and takes what a task's first call takes, in parent and child."""
+    script.write(
+        """
+        from durable.task_runners import ThreadPoolTaskRunner
+
+        def made(number):
+            @task(name=f"part-{number}")
+            def part(where):
+                return where
+            return part
+
+        parts = [made(number) for number in range(80)]
+
+        @task
+        def step(number):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    parts[number]("child")
+                    code = 0
+                finally:
+                    os._exit(code)
+            parts[number]("parent")
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        @flow(task_runner=ThreadPoolTaskRunner(8))
+        def job():
+            return sum(step.map(range(80)).result())
+
+        print(job())
+        """
+    )
+    ended = script.run()
+    assert (ended.out, ended.code) == ("0\n", 0), ended.err
+    assert "Exception ignored" not in ended.err, ended.err
+    assert script.query("SELECT count(*) FROM task_runs WHERE state = 'Completed'") == [(240,)]
+
+
+def test_no_module_keeps_a_lock_that_a_child_could_find_taken():
+    """It is a `ProcessLock`, or held during a fork by whoever forks."""
+    held = {("registry.py", "_lock"), ("waiting.py", "lock")}
+    kept = set()
+    for file in sorted(Path(durable.__file__).parent.rglob("*.py")):
+        for statement in ast.parse(file.read_text(encoding="utf-8")).body:
+            value = getattr(statement, "value", None)
+            if isinstance(value, ast.Call) and re.search(
+                r"\b(R?Lock|Condition|Event|\w*Semaphore)$", ast.unparse(value.func)
+            ):
+                target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+                kept.add((file.name, ast.unparse(target)))
+    assert kept == held

@@ -207,7 +207,7 @@ class Writer:
                 finish(batch)
                 return
             self._check_usable()
-            synced = any([entry.synced for entry in batch])  # of a list: it is mostly one
+            synced = any(entry.synced for entry in batch)
             self._begin(synced and self._power)
             # A result recorded in a file that has lost its name is lost: people do delete journals under a running job.
             if synced:

@@ -22,6 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from durable.errors import ConfigurationError
+from durable.locks import ProcessLock
 from durable.logs import root_log
 from durable.runners.away import Reply, die_with_parent, emit, execute_packed, unpacked_reply
 from durable.runners.shipping import Lost, ShippingTaskRunner, Slots
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _READY, _REPLY, _LOG, _BROKEN = b"R", b"V", b"L", b"B"
 _LOOK: Final = 1.0  # seconds between two looks at whether a silent worker lives: a child of it may hold its pipe open
 _PATIENCE: Final = 5.0  # seconds an idle worker has to end
-_starting: Final = threading.Lock()
+_starting: Final = ProcessLock()
 
 
 class ProcessPoolTaskRunner(ShippingTaskRunner):
