@@ -423,13 +423,12 @@ def test_threads_that_fork_at_once_leave_their_children_no_lock_that_is_taken(sc
 def test_no_module_keeps_a_lock_that_a_child_could_find_taken():
     """It is a `ProcessLock`, or held during a fork by whoever forks."""
     held = {("registry.py", "_lock"), ("waiting.py", "lock")}
+    locks = re.compile(r"\b(R?Lock|Condition|Event|\w*Semaphore)$")
     kept = set()
     for file in sorted(Path(durable.__file__).parent.rglob("*.py")):
         for statement in ast.parse(file.read_text(encoding="utf-8")).body:
             value = getattr(statement, "value", None)
-            if isinstance(value, ast.Call) and re.search(
-                r"\b(R?Lock|Condition|Event|\w*Semaphore)$", ast.unparse(value.func)
-            ):
+            if isinstance(value, ast.Call) and locks.search(ast.unparse(value.func)):
                 target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
                 kept.add((file.name, ast.unparse(target)))
     assert kept == held
