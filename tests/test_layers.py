@@ -22,6 +22,7 @@ LAYERS = {
     "errors": (0, 0),
     "clock": (0, 0),
     "counts": (0, 0),
+    "dialect": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
     "spoken": (0, 0),

@@ -30,6 +30,7 @@ LATE = {
     "distributed",
     "ctypes",
     "filelock",
+    "fractions",
     "hashlib",
     "multiprocessing",
     "numpy",
@@ -39,10 +40,12 @@ LATE = {
     "pyarrow",
     "pydantic",
     "queue",
+    "random",
     "sqlite_utils",
     "ssl",
     "tomli",
     "tomllib",
+    "zoneinfo",
 }
 
 
@@ -51,13 +54,17 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
+# What the list of a journal's runs takes of durable, and what of the above and beyond it does without.
+LISTING = "cli clock dialect errors ownership phrases reader retries settings spoken states version".split()
+NOT_FOR_LISTING = LATE - {"click"} | {"logging", "msgspec", "xxhash"}
+
 # Submodules that were attributes of durable after a plain `import durable` when it still imported all it has.
 REACHABLE = """
-annotations call callbacks cancelling clock codec context counts crashes decorated definitions driven drivers errors
-execution feeding filesystem flowcall flows forks futures generation interrupts journal keys logs names options outcomes
-output ownership phrases policies progress reasons recall rests resume retries runnames runners runs runtime settings
-settling source spoken states submitting tagging tasks telling timeouts transactions upstream validation verdicts version
-views
+annotations call callbacks cancelling clock codec context counts crashes decorated definitions driven drivers
+errors execution feeding filesystem flowcall flows forks futures generation interrupts journal keys logs names
+options outcomes output ownership phrases policies progress reasons recall rests resume retries runnames
+runners runs runtime settings settling source spoken states submitting tagging tasks telling timeouts
+transactions upstream validation verdicts version views
 """.split()
 
 
@@ -102,7 +109,8 @@ def test_a_submodule_that_cannot_be_imported_says_why(tmp_path, monkeypatch):
 
 def test_what_a_test_puts_in_place_of_an_export_stays(monkeypatch):
     monkeypatch.setattr(durable, "task", None)
-    assert durable.flow is not None and not hasattr(durable, "flwo")
+    vars(durable).pop("flow", None)
+    assert durable.flow is durable.flows.flow, "it is asked for again"
     assert durable.task is None
 
 
@@ -127,6 +135,26 @@ def test_type_checkers_are_told_what_there_is():
 def test_importing_the_task_runners_is_light_too():
     found = {name.partition(".")[0] for name in loaded("import durable.task_runners")}
     assert not (LATE - {"pickle"}) & found  # arguments are pickled for workers
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_list_of_runs_imports_only_what_reads_a_journal(tmp_path, json_too):
+    file = str(tmp_path / "runs.db")
+    job = "import sys; from durable import flow, task; flow(journal=sys.argv[1])(lambda: task(len)('12'))()"
+    subprocess.run([sys.executable, "-c", job, file], check=True, cwd=ROOT, capture_output=True)
+    inspect = f"""
+from durable.cli import main
+try:
+    main({["inspect", file, *json_too]!r})
+except SystemExit as leaving:
+    assert not leaving.code
+print()
+"""
+    found = python(f"import sys; before = set(sys.modules){inspect}print(*set(sys.modules) - before)").splitlines()
+    assert any("Completed" in line for line in found[:-1])
+    names = found[-1].split()
+    assert {name.split(".")[1] for name in names if name.startswith("durable.")} == set(LISTING)
+    assert not NOT_FOR_LISTING & {name.partition(".")[0] for name in names}
 
 
 def test_every_export_is_there_and_the_list_is_sorted():
