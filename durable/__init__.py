@@ -4,56 +4,63 @@ Every task state and result is appended to one local SQLite file, the journal. W
 command again. ``durable inspect runs.db`` shows what happened.
 """
 
-from durable import runtime
-from durable.annotations import allow_failure, quote, unmapped
-from durable.codec import register
-from durable.errors import (
-    CancelledRun,
-    CodecError,
-    ConcurrencyTimeoutError,
-    ConfigurationError,
-    CorruptPayload,
-    DurableError,
-    FlowRunCancelled,
-    FlowRunInProgress,
-    FlowRunTimeoutError,
-    GeneratorDiverged,
-    InvalidTransition,
-    JournalBusy,
-    JournalError,
-    JournalFailed,
-    JournalNotFound,
-    JournalNotWritable,
-    MappingError,
-    MissingContextError,
-    NewerJournal,
-    NotAJournal,
-    NothingToResume,
-    NotSerializable,
-    ParameterBindError,
-    ParameterTypeError,
-    RunAbandoned,
-    RunFailed,
-    SubmittedTaskFailed,
-    TaskFailed,
-    TaskInterrupted,
-    TaskRunTimeoutError,
-    TerminationSignal,
-    UnfinishedRun,
-    Unhashable,
-    UnresolvedClass,
-    UnsupportedFilesystem,
-    WorkerDied,
-)
-from durable.flows import Flow, flow
-from durable.futures import Future
-from durable.journal import close_journals
-from durable.output import get_run_logger
-from durable.settings import configure, temporary_settings
-from durable.states import State, StateType
-from durable.tagging import tags
-from durable.tasks import Task, task
+import importlib as _importlib
+import typing as _typing
+
 from durable.version import __version__
+
+# What executes flows is imported when the first of it is asked for: `durable inspect`, a command, does without.
+if _typing.TYPE_CHECKING:
+    from durable import runtime
+    from durable.annotations import allow_failure, quote, unmapped
+    from durable.codec import register
+    from durable.errors import (
+        CancelledRun,
+        CodecError,
+        ConcurrencyTimeoutError,
+        ConfigurationError,
+        CorruptPayload,
+        DurableError,
+        FlowRunCancelled,
+        FlowRunInProgress,
+        FlowRunTimeoutError,
+        GeneratorDiverged,
+        InvalidTransition,
+        JournalBusy,
+        JournalError,
+        JournalFailed,
+        JournalNotFound,
+        JournalNotWritable,
+        MappingError,
+        MissingContextError,
+        NewerJournal,
+        NotAJournal,
+        NothingToResume,
+        NotSerializable,
+        ParameterBindError,
+        ParameterTypeError,
+        RunAbandoned,
+        RunFailed,
+        SubmittedTaskFailed,
+        TaskFailed,
+        TaskInterrupted,
+        TaskRunTimeoutError,
+        TerminationSignal,
+        UnfinishedRun,
+        Unhashable,
+        UnresolvedClass,
+        UnsupportedFilesystem,
+        WorkerDied,
+    )
+    from durable.flows import Flow, flow
+    from durable.futures import Future
+    from durable.journal import close_journals
+    from durable.output import get_run_logger
+    from durable.settings import configure, temporary_settings
+    from durable.states import State, StateType
+    from durable.tagging import tags
+    from durable.tasks import Task, task
+
 
 __all__ = [
     "CancelledRun",
@@ -111,3 +118,21 @@ __all__ = [
     "temporary_settings",
     "unmapped",
 ]
+
+if not _typing.TYPE_CHECKING:  # to a type checker, a module with this function would have any name
+
+    def __getattr__(name: str) -> object:
+        """An export, or a submodule; each is asked for once, for it stays."""
+        if name in __all__:
+            value = globals()[name] = getattr(_importlib.import_module("durable.face"), name)
+            return value
+        if name.isidentifier() and not name.startswith("__"):
+            try:
+                return _importlib.import_module(f"durable.{name}")
+            except ModuleNotFoundError as error:
+                if error.name != f"durable.{name}":
+                    raise
+        raise AttributeError(f"module 'durable' has no attribute {name!r}", name=name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

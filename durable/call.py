@@ -29,7 +29,6 @@ from typing import Any
 from durable import cancelling
 from durable.clock import clock
 from durable.codec import canonical_digest_abridged
-from durable.context import TaskRunContext
 from durable.definitions import Counted, TaskDefinition
 from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, UnfinishedRun
 from durable.execution import SLOTS, Execution
@@ -56,7 +55,6 @@ from durable.states import (
     check_transition,
 )
 from durable.upstream import Need, Upstream, awaited, not_ready, resolved, waited_for, why_not_ready
-from durable.views import TaskRun
 
 _IN_FLIGHT = frozenset({RUNNING, RETRYING, AWAITING_RETRY})
 _DIED = "Its process died while it ran; found when the run was resumed."
@@ -271,7 +269,9 @@ class Call(Execution, Scope):
             except NotSerializable as error:
                 self.error = error
                 return self._ends(FAILED, message_of(error), of_exception(error))
-            outcome = Outcome(format_, payload, self._cache_key, self._expiry())
+            seconds = definition.options.cache_expiration
+            expires = None if seconds is None else clock().now() + round(seconds * 1_000_000)
+            outcome = Outcome(format_, payload, self._cache_key, expires)
         self._value = value
         return self._ends(COMPLETED, None if self._verdict is None else self._verdict.message, outcome)
 
@@ -295,17 +295,17 @@ class Call(Execution, Scope):
         """The task run's id (16 bytes)."""
         return self.key
 
-    def _expiry(self) -> int | None:
-        seconds = self.definition.options.cache_expiration
-        return None if seconds is None else clock().now() + round(seconds * 1_000_000)
-
-    def context(self) -> TaskRunContext:
+    def context(self) -> Any:
         """The task run, to its own body and to a cache_key_fn."""
+        from durable.context import TaskRunContext  # of most runs nobody is told
+
         view = self.view()
         return TaskRunContext(self.definition.owner, view, view.parameters, self._inputs, self._unhashable)
 
-    def view(self) -> TaskRun:
+    def view(self) -> Any:
         """The task run, as users are told of it."""
+        from durable.views import TaskRun  # see above
+
         earlier = self.journal.executions(self._record.id) if self._record is not None else 0
         return TaskRun(
             id=self.key.hex(),

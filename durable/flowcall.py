@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from logging import ERROR, INFO
 from typing import Any
 
-from durable import cancelling, views
+from durable import cancelling
 from durable.clock import as_datetime, clock
 from durable.codec import canonical_digest_abridged
 from durable.definitions import FlowDefinition
@@ -269,8 +269,10 @@ class FlowCall(Settling):
             yield from self._tell(CRASHED, State(CRASHED, _DIED, as_datetime(self.at), self.state().run_id))
         yield from super().due()
 
-    def view(self) -> views.FlowRun:
+    def view(self) -> Any:
         """The flow run, as users are told of it."""
+        from durable import views  # of most runs nobody is told
+
         assert self.run is not None  # noqa: S101 - asked of a run that is settled
         parent = self.parent.flow_run if self.parent is not None else None
         return views.FlowRun(

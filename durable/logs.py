@@ -24,6 +24,9 @@ _DEFAULT_FORMAT = "%(asctime)s.%(msecs)03d | %(levelname)-7s | %(origin)s - %(me
 
 
 _SCOPE: Final = "durable_scope"
+_NOWHERE: Final[dict[str, str | None]] = dict.fromkeys(
+    ("flow_run", "flow_run_id", "flow_name", "task_run", "task_run_id", "task_name")
+)
 
 
 class _Places(logging.Filter):
@@ -31,7 +34,7 @@ class _Places(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.place: Callable[[Any], dict[str, str | None]] = lambda scope: {}
+        self.place: Callable[[Any], dict[str, str | None]] = lambda scope: _NOWHERE
 
     def filter(self, record: logging.LogRecord) -> bool:
         # It is kept no longer than this: a record may outlive its run.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from durable import runnames
 from durable.errors import ConfigurationError
@@ -68,8 +68,7 @@ def hooks_option(where: str, given: dict[str, Any]) -> Hooks:
     return Hooks(**checked)
 
 
-@dataclass(frozen=True)
-class TaskOptions:
+class TaskOptions(NamedTuple):
     """A task's checked options. Field names are the arguments of ``@task``; see there."""
 
     retries: Retries = NO_RETRIES
@@ -127,8 +126,7 @@ def task_options(
     )
 
 
-@dataclass(frozen=True)
-class FlowOptions:
+class FlowOptions(NamedTuple):
     """A flow's checked options. Field names are the arguments of ``@flow``; see there."""
 
     resume: Resume | None = None

@@ -1,4 +1,4 @@
-"""How durations and points in time are told to people."""
+"""How durations, points in time, sizes and text of unknown origin are told to people."""
 
 from __future__ import annotations
 
@@ -35,3 +35,20 @@ def moment(microseconds: int, now: int) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 task``, ``812 tasks``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def safe(text: str) -> str:
+    """`text` on one line, whatever would move a terminal's cursor or colour escaped as `repr` does."""
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def size(count: int) -> str:
+    """A number of bytes, in words: ``24 kB``."""
+    if count < 1000:
+        return f"{count} B"
+    amount = float(count)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.5 or unit == "GB":
+            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
+    raise AssertionError

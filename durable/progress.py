@@ -24,9 +24,8 @@ from collections import deque
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from durable.codec.inert import safe
 from durable.logs import at, flow_log
-from durable.phrases import duration
+from durable.phrases import duration, safe
 from durable.runs import FlowRun
 from durable.settings import setting
 

@@ -18,7 +18,6 @@ from typing import Any, Final, NamedTuple
 
 from durable import reasons
 from durable.clock import as_datetime, clock
-from durable.context import TaskRunContext
 from durable.definitions import TaskDefinition
 from durable.errors import CodecError, TaskInterrupted, UnresolvedClass
 from durable.forks import reusable_task
@@ -80,7 +79,7 @@ class Asked(NamedTuple):
     key: bytes
     inputs: bytes
     unhashable: tuple[str, ...]
-    context: Callable[[], TaskRunContext]
+    context: Callable[[], Any]  # a TaskRunContext
     original: bytes | None = None
     in_thread: bool = False
 

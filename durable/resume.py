@@ -13,8 +13,7 @@ A run is asked for its state again once its lock is held: it may have been finis
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from durable.clock import clock
 from durable.definitions import FlowDefinition
@@ -29,8 +28,7 @@ from durable.spoken import digits_of
 from durable.states import CANCELLED, ROLLED_BACK
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """What was decided.
 
     Attributes:
@@ -42,8 +40,7 @@ class Choice:
     lock: RunLock | None = None
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """A call of a flow: which flow (its definition and row), with which parameters (their digest), under which
     options.
     """

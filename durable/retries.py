@@ -9,7 +9,6 @@ exponential variable of mean d, cut off so that it lies between ``d * log2(2**(1
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -107,7 +106,13 @@ def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
     return lambda retries: [backoff_factor * 2.0**number for number in range(min(retries, MAX_DELAYS))]
 
 
-def jittered(base: float, factor: float, uniform: Callable[[], float] = random.random) -> float:
+def _random() -> float:
+    import random  # where delays are random: few are, and it takes its time to import
+
+    return random.random()  # noqa: S311 - a delay is no secret
+
+
+def jittered(base: float, factor: float, uniform: Callable[[], float] = _random) -> float:
     """A random delay of mean near `base` seconds, at most ``base * (1 + factor)``: see the top of this file."""
     upper = 1 + factor
     # 2**upper overflows nothing below 1024, and from 50 on the lower bound is 0 to every digit.

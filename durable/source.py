@@ -13,7 +13,6 @@ import dis
 import functools
 import inspect
 import sys
-import sysconfig
 import textwrap
 from collections.abc import Iterator
 from itertools import chain, count
@@ -29,11 +28,6 @@ from durable.locks import ProcessLock
 _parsing: Final = ProcessLock()
 _CONSTANTS: Final = (int, float, complex, str, bytes, bool, tuple, frozenset)
 _DECORATORS: Final = ("task", "flow")
-_LIBRARY: Final = frozenset(
-    Path(path).resolve()
-    for name, path in sysconfig.get_paths().items()
-    if name in ("stdlib", "platstdlib", "purelib", "platlib")
-)
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
 _OWN: Final = Path(__file__).resolve().parent
 _SPELLING: Final = frozenset(
@@ -217,6 +211,15 @@ def _same_project(value: Any) -> bool:
     return isinstance(value, (FunctionType, type)) and _is_project_file(getattr(module, "__file__", None))
 
 
+@functools.cache
+def _library() -> frozenset[Path]:
+    """The folders of what is installed."""
+    import sysconfig  # with the build's configuration, for those who use something of another module
+
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    return frozenset(Path(path).resolve() for name, path in sysconfig.get_paths().items() if name in kinds)
+
+
 def _is_project_file(file: str | None) -> bool:
     """Whether a module's file is the user's own: not the standard library's, not an installed package's."""
     if not file:
@@ -224,7 +227,7 @@ def _is_project_file(file: str | None) -> bool:
     path = Path(file).resolve()
     if _INSTALLED & set(path.parts):
         return False
-    return not any(path.is_relative_to(folder) for folder in (*_LIBRARY, _OWN))
+    return not any(path.is_relative_to(folder) for folder in (*_library(), _OWN))
 
 
 def _code_text(code: CodeType) -> str:

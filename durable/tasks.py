@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from durable.call import Call
-from durable.context import TaskRunContext
 from durable.decorated import decorate
 from durable.definitions import Counted, TaskDefinition
 from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
@@ -30,6 +29,9 @@ from durable.submitting import Submitting
 from durable.transactions.block import remember_hooks
 from durable.transactions.undo import active
 from durable.upstream import Need, wait_for_option
+
+if TYPE_CHECKING:
+    from durable.context import TaskRunContext
 
 __all__ = ["Task", "exponential_backoff", "task", "task_input_hash"]
 

@@ -22,6 +22,7 @@ LAYERS = {
     "errors": (0, 0),
     "clock": (0, 0),
     "counts": (0, 0),
+    "dialect": (0, 0),
     "locks": (0, 0),
     "names": (0, 0),
     "phrases": (0, 0),
@@ -92,9 +93,10 @@ LAYERS = {
     "submitting": (7, 1),
     "tasks": (7, 2),
     "flows": (7, 3),
-    "__init__": (7, 4),
-    "cli": (7, 5),
-    "__main__": (7, 6),
+    "face": (7, 4),
+    "__init__": (7, 5),
+    "cli": (7, 6),
+    "__main__": (7, 7),
 }
 
 

@@ -217,6 +217,19 @@ def test_a_task_outside_of_a_flow_has_a_record_without_one(collected):
 # The lines of the page
 
 
+def test_a_record_has_its_attributes_in_a_program_that_executes_no_flow():
+    """A command that writes to a journal, say: it imports nothing that knows of runs."""
+    code = """
+import logging, sys
+from durable.journal import opening
+logging.basicConfig(format="%(flow_run)s %(flow_run_id)s %(flow_name)s %(task_run)s %(task_run_id)s %(task_name)s")
+opening.root_log.warning("a word")
+assert "durable.runs" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "None None None None None None\n"
+
+
 def told(records):
     """What stands in a log: level, place and message; ids shortened to what is shown of them."""
     return [(record.levelname, logs._origin(record), record.getMessage()) for record in records]

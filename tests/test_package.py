@@ -1,7 +1,9 @@
 """The package as a user gets it: what importing costs, what it exports, what ships with it."""
 
+import ast
 import importlib.metadata
 import importlib.resources
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import durable
+import durable.face
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = Path(durable.__file__).parent
@@ -27,6 +30,7 @@ LATE = {
     "distributed",
     "ctypes",
     "filelock",
+    "fractions",
     "hashlib",
     "multiprocessing",
     "numpy",
@@ -36,10 +40,13 @@ LATE = {
     "pyarrow",
     "pydantic",
     "queue",
+    "random",
     "sqlite_utils",
     "ssl",
+    "sysconfig",
     "tomli",
     "tomllib",
+    "zoneinfo",
 }
 
 
@@ -48,16 +55,109 @@ def python(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
 
 
+# What the list of a journal's runs takes of durable, and what of the above and beyond it does without.
+LISTING = "cli clock dialect errors ownership phrases reader retries settings spoken states version".split()
+NOT_FOR_LISTING = LATE - {"click"} | {"logging", "msgspec", "xxhash"}
+
+# Submodules that were attributes of durable after a plain `import durable` when it still imported all it has.
+REACHABLE = """
+annotations call callbacks cancelling clock codec context counts crashes decorated definitions driven drivers
+errors execution feeding filesystem flowcall flows forks futures generation interrupts journal keys logs names
+options outcomes output ownership phrases policies progress reasons recall rests resume retries runnames
+runners runs runtime settings settling source spoken states submitting tagging tasks telling timeouts
+transactions upstream validation verdicts version views
+""".split()
+
+
+def loaded(code: str) -> set[str]:
+    """The modules that code imports in a fresh interpreter, but for those a .pth file had imported already."""
+    return set(python(f"import sys; before = set(sys.modules); {code}; print(*set(sys.modules) - before)").split())
+
+
 def test_importing_durable_is_light():
-    # Counted from where the interpreter stands already: a .pth file may have imported things of its own.
-    loaded = python("import sys; before = set(sys.modules); import durable; print(*set(sys.modules) - before)")
-    assert not LATE & {name.partition(".")[0] for name in loaded.split()}
+    found = loaded("from durable import flow, task")
+    assert not LATE & {name.partition(".")[0] for name in found}
+    assert not {"durable.context", "durable.views"} & found
+
+
+def test_importing_durable_alone_imports_nothing_of_it():
+    assert {name for name in loaded("import durable") if name.startswith("durable.")} == {"durable.version"}
+
+
+def test_every_export_and_submodule_is_an_attribute_however_it_is_come_by():
+    code = """
+import importlib, json, sys, durable
+each = json.loads(sys.argv[1])
+known = {name: getattr(durable, name) for name in each}
+assert all(vars(durable)[name] is value for name, value in known.items())
+assert durable.runtime is sys.modules["durable.runtime"] and durable.Task is sys.modules["durable.tasks"].Task
+"""
+    for order in (REACHABLE + durable.__all__, durable.__all__ + REACHABLE):
+        subprocess.run([sys.executable, "-c", code, json.dumps(order)], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", ["flwo", "__wrapped__", "no.such", "codec.no_such", ""])
+def test_what_there_is_not_is_an_attribute_error(name):
+    with pytest.raises(AttributeError, match="has no attribute"):
+        getattr(durable, name)
+    assert not hasattr(durable, name)
+
+
+def test_a_submodule_that_cannot_be_imported_says_why(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("import no_such_library")
+    monkeypatch.setattr(durable, "__path__", [*durable.__path__, str(tmp_path)])
+    with pytest.raises(ModuleNotFoundError, match="no_such_library"):
+        _ = durable.broken
+
+
+def test_what_a_test_puts_in_place_of_an_export_stays(monkeypatch):
+    monkeypatch.setattr(durable, "task", None)
+    vars(durable).pop("flow", None)
+    assert durable.flow is durable.flows.flow, "it is asked for again"
+    assert durable.task is None
+
+
+def test_type_checkers_are_told_what_there_is():
+    """The imports under TYPE_CHECKING are those of durable.face, and give all of __all__ but what is there already."""
+
+    def imported(body: list[ast.stmt]) -> list[tuple[str | None, list[str]]]:
+        return [
+            (node.module, [alias.name for alias in node.names]) for node in body if isinstance(node, ast.ImportFrom)
+        ]
+
+    (checked,) = [
+        node
+        for node in ast.parse((PACKAGE / "__init__.py").read_bytes()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "_typing.TYPE_CHECKING"
+    ]
+    given = imported(checked.body)
+    assert given == imported(ast.parse((PACKAGE / "face.py").read_bytes()).body)
+    assert {name for _, names in given for name in names} | {"__version__"} == set(durable.__all__)
 
 
 def test_importing_the_task_runners_is_light_too():
-    code = "import sys; before = set(sys.modules); import durable.task_runners; print(*set(sys.modules) - before)"
-    found = {name.partition(".")[0] for name in python(code).split()}
+    found = {name.partition(".")[0] for name in loaded("import durable.task_runners")}
     assert not (LATE - {"pickle"}) & found  # arguments are pickled for workers
+
+
+@pytest.mark.parametrize("json_too", [[], ["--json"]])
+def test_a_list_of_runs_imports_only_what_reads_a_journal(tmp_path, json_too):
+    file = str(tmp_path / "runs.db")
+    job = "import sys; from durable import flow, task; flow(journal=sys.argv[1])(lambda: task(len)('12'))()"
+    subprocess.run([sys.executable, "-c", job, file], check=True, cwd=ROOT, capture_output=True)
+    inspect = f"""
+from durable.cli import main
+try:
+    main({["inspect", file, *json_too]!r})
+except SystemExit as leaving:
+    assert not leaving.code
+print()
+"""
+    found = python(f"import sys; before = set(sys.modules){inspect}print(*set(sys.modules) - before)").splitlines()
+    assert any("Completed" in line for line in found[:-1])
+    names = found[-1].split()
+    assert {name.split(".")[1] for name in names if name.startswith("durable.")} == set(LISTING)
+    assert not NOT_FOR_LISTING & {name.partition(".")[0] for name in names}
 
 
 def test_every_export_is_there_and_the_list_is_sorted():

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from inspecting import run_script
 
 from durable.codec import canonical_items, encode, encode_exception
+from durable.dialect import bound
 from durable.errors import JournalNotFound, NotAJournal
 from durable.journal import schema
-from durable.journal.schema import bound
 from durable.reader import JournalReader, TaskRun, calls_of, collapsed, every, queries, sql
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.spread import Spread

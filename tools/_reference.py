@@ -102,7 +102,7 @@ def find(module: str, name: str) -> Found:
     nodes: list[ast.stmt] = []
     if read(f"{module}.{name}") is not None:
         return Found(f"{module}.{name}", nodes, "")
-    for node in source(module).body:
+    for node in statements(module):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("durable"):
             for alias in node.names:
                 if name == (alias.asname or alias.name):
@@ -112,6 +112,15 @@ def find(module: str, name: str) -> Found:
     if not nodes:
         sys.exit(f"{module} does not define {name}, nor import it.")
     return Found(module, nodes, name)
+
+
+def statements(module: str) -> Iterator[ast.stmt]:
+    """A module's statements, as a type checker sees them: `durable` itself shows its imports to nobody else."""
+    for node in source(module).body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "_typing.TYPE_CHECKING"):
+            yield from node.body
+        else:
+            yield node
 
 
 def assigned(node: ast.stmt) -> list[str]:

@@ -16,7 +16,7 @@ import click
 from durable.cli.exits import DAMAGED, NO_SUCH, Stopped
 from durable.cli.liveness import exists
 from durable.cli.terminal import note
-from durable.codec.inert import size
+from durable.phrases import size
 from durable.reader import JournalReader
 from durable.reader.opening import has_log
 from durable.settings import journal_path

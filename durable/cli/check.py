@@ -19,11 +19,10 @@ from durable.cli.exits import DAMAGED, Stopped
 from durable.cli.liveness import alive_for
 from durable.cli.target import SCHEMA
 from durable.cli.terminal import Colour, Screen, note
-from durable.codec.inert import safe, size
 from durable.errors import JournalError
 from durable.filesystem import filesystem_type, is_unsafe
 from durable.ownership import live_runs
-from durable.phrases import counted, duration
+from durable.phrases import counted, duration, safe, size
 from durable.reader import JournalReader
 from durable.reader.checking import EVERYTHING, STRUCTURE, USUAL, Check
 from durable.reader.opening import has_log, sizes

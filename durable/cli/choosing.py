@@ -13,7 +13,7 @@ from durable.cli import facts
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.liveness import alive_for
 from durable.cli.terminal import note
-from durable.codec.inert import safe
+from durable.phrases import safe
 from durable.reader import FlowRun, JournalReader, TaskRun, queries
 from durable.settings import journal_path
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from durable.codec.inert import safe
+from durable.phrases import safe
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

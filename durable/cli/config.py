@@ -12,8 +12,8 @@ import click
 
 from durable.cli.exits import WRONG_USAGE, Stopped
 from durable.cli.terminal import Screen, note
-from durable.codec.inert import safe
 from durable.errors import ConfigurationError
+from durable.phrases import safe
 from durable.settings import SETTINGS, find, layers, lookup, user_path
 from durable.settings.files import parsed, read
 from durable.settings.userfile import change, toml

@@ -13,8 +13,7 @@ from durable.cli.choosing import flow_run_of, needed, opened, title
 from durable.cli.completing import runs_complete
 from durable.cli.exits import NOT_COMPLETED, Stopped
 from durable.cli.terminal import Colour, Screen, clipped, note
-from durable.codec.inert import safe
-from durable.phrases import counted, duration
+from durable.phrases import counted, duration, safe
 from durable.reader import FlowRun, JournalReader, queries
 from durable.reader.calls import by_digest_only, differences, preview
 from durable.reader.diffing import INPUTS, KINDS, ONLY_NEW, ONLY_OLD, RESULT, SOURCE, STATE, TIME, Change, Differ, Tally

@@ -17,9 +17,8 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
-from durable.cli import facts, taskpage
+from durable.cli import facts
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
-from durable.reader.history import flow_version
 
 SCHEMA: Final = 1
 _FIRST: Final = 100
@@ -47,7 +46,7 @@ def flow_run(reader: JournalReader, health: Health, run: FlowRun, nodes: Iterabl
     parameters = reader.parameters(run)
     facts_of_run = {
         **flow_facts(run),
-        "version": flow_version(reader, run.row),
+        "version": facts.flow_version(reader, run.row),
         "tasks": _counts(counts),
         "note": facts.why(reader, run, counts),
         "parameters": None if parameters is None else {key: plain(value) for key, value in parameters.items()},
@@ -70,6 +69,8 @@ def flow_run(reader: JournalReader, health: Health, run: FlowRun, nodes: Iterabl
 
 def task_run(reader: JournalReader, health: Health, run: TaskRun, nodes: Iterable[Node]) -> None:
     """One task run and what it called."""
+    from durable.cli import taskpage  # what it reads with takes its time to import: other screens do without
+
     flow = reader.flow_run(run.flow_run_row) if run.flow_run_row is not None else None
     parent = reader.task_run(run.parent_row) if run.parent_row is not None else None
     facts_of_task = {

@@ -9,8 +9,7 @@ from typing import Any
 from durable.cli import facts
 from durable.cli.target import SCHEMA
 from durable.cli.terminal import Screen, clipped
-from durable.codec.inert import safe
-from durable.phrases import duration
+from durable.phrases import duration, safe
 from durable.reader import FlowRun, JournalReader, TaskRun
 from durable.reader.following import FLOW, Transition
 

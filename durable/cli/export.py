@@ -16,7 +16,7 @@ from durable.cli.document import plain
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.target import SCHEMA, flow_run, reading
 from durable.cli.terminal import note
-from durable.codec.inert import safe
+from durable.phrases import safe
 from durable.reader import JournalReader
 from durable.reader.exporting import VIEWS, columns, pages, recorded, states_of, task_runs_of
 from durable.settings import journal_path

@@ -9,9 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from durable.cli.terminal import value_text
 from durable.clock import clock
-from durable.codec.inert import safe
-from durable.phrases import counted, moment
-from durable.reader import Counts, FlowRun, JournalReader, TaskRun
+from durable.phrases import counted, moment, safe
+from durable.reader import Counts, FlowRun, JournalReader, TaskRun, queries
 
 RESUME_WITHIN: Final = 12 * 3600 * 1_000_000  # the default of @flow(resume_within=...); the journal does not record it
 _ARGUMENT: Final = 40
@@ -155,3 +154,9 @@ def has_wal_reset_bug(version: tuple[int, ...] = sqlite3.sqlite_version_info) ->
     if version[:2] in ((3, 50), (3, 44)):
         return version < ((3, 50, 7) if version[1] == 50 else (3, 44, 6))
     return (3, 7, 0) <= version <= (3, 51, 2)
+
+
+def flow_version(reader: JournalReader, row: int) -> str | None:
+    """The version its flow had when a flow run began, if it had one."""
+    found = reader.rows(queries.FLOW_RUN_EXTRAS, row)
+    return None if not found or found[0][4] is None else str(found[0][4])

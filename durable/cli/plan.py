@@ -17,8 +17,7 @@ from durable.cli.exits import NO_SUCH, NOT_COMPLETED, Stopped
 from durable.cli.policy import policy_of
 from durable.cli.terminal import Colour, Screen, clipped, note
 from durable.clock import clock
-from durable.codec.inert import safe
-from durable.phrases import counted, duration
+from durable.phrases import counted, duration, safe
 from durable.policies import CachePolicy
 from durable.reader import FlowRun, JournalReader, queries
 from durable.reader.calls import Call, Source, source_of

@@ -18,11 +18,10 @@ from durable.cli.exits import BUSY, Stopped
 from durable.cli.target import SCHEMA, is_over, reading, writing
 from durable.cli.terminal import note
 from durable.clock import clock
-from durable.codec.inert import safe, size
 from durable.journal import Journal, close_journals
 from durable.journal.pruning import free_bytes, remove_runs, vacuum
 from durable.ownership import Cancellation, RunLock, live_runs
-from durable.phrases import counted, moment
+from durable.phrases import counted, moment, safe, size
 from durable.reader import FlowRun, JournalReader
 from durable.reader.opening import sizes
 from durable.reader.prunable import has_memo, task_runs_of, without_needed

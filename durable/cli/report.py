@@ -15,7 +15,7 @@ from durable.cli.exits import DAMAGED, NO_SUCH, WRONG_USAGE, Stopped
 from durable.cli.liveness import alive_for
 from durable.cli.page import page, viewed_page
 from durable.cli.terminal import note
-from durable.codec.inert import size
+from durable.phrases import size
 from durable.reader import FlowRun, JournalReader, TaskRun
 from durable.settings import journal_path
 

@@ -19,8 +19,7 @@ from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.terminal import note
 from durable.cli.values import as_json, as_text
 from durable.codec import decode_inert
-from durable.codec.inert import size
-from durable.phrases import counted
+from durable.phrases import counted, size
 from durable.reader import FlowRun, JournalReader, TaskRun, payloads
 from durable.reader.calls import PICKLED
 from durable.reader.history import Yield, extras, yields

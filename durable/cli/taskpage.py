@@ -9,8 +9,7 @@ from typing import Any, Final
 from durable.cli import facts
 from durable.cli.policy import policy_of
 from durable.cli.terminal import Screen, clipped
-from durable.codec.inert import safe, size
-from durable.phrases import counted, duration
+from durable.phrases import counted, duration, safe, size
 from durable.reader import JournalReader, TaskRun
 from durable.reader.calls import EXCEPTION, preview
 from durable.reader.history import Dependency, Extras, downstream, extras, history, upstream, yields

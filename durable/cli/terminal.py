@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any, Final, Literal
 
-from durable.codec.inert import safe
+from durable.phrases import safe
 
 Colour = Literal["auto", "always", "never"]
 

@@ -7,12 +7,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import Final
 
-from durable.cli import facts, taskpage
+from durable.cli import facts
 from durable.cli.terminal import Screen, clipped, note, value_text
-from durable.codec.inert import safe, size
-from durable.phrases import counted, duration
+from durable.phrases import counted, duration, safe, size
 from durable.reader import Counts, Failure, FlowRun, Health, JournalReader, Node, TaskRun, queries
-from durable.reader.history import flow_version
 
 _COLUMNS: Final = ("RUN", "NAME", "FLOW", "STATE", "STARTED", "TOOK", "DONE", "CACHED", "FAILED", "IN FLIGHT")
 _STATE: Final = _COLUMNS.index("STATE")
@@ -127,7 +125,7 @@ def flow_run(screen: Screen, reader: JournalReader, run: FlowRun, nodes: Iterabl
     counts = reader.counts(run)
     screen.line(f"{screen.paint('title', safe(run.flow))} {run.id}  {screen.paint(run.state, safe(run.state))}")
     lines = [("name", safe(run.called)), ("function", safe(run.function))]
-    if (version := flow_version(reader, run.row)) is not None:
+    if (version := facts.flow_version(reader, run.row)) is not None:
         lines.append(("version", clipped(version, _NAME)))
     if run.idempotency_key:
         lines.append(("idempotency key", safe(run.idempotency_key)))
@@ -193,6 +191,8 @@ def task_run(screen: Screen, reader: JournalReader, run: TaskRun, nodes: Iterabl
         lines.append(("called by", f"{facts.call(reader, parent)} {parent.id[:7]}"))
     known = reader.fits(queries.ALL)  # an older journal has no more than the above
     if known:
+        from durable.cli import taskpage  # what it reads with takes its time to import: other screens do without
+
         lines += taskpage.key_lines(screen, reader, run)
     _facts(screen, lines)
     failure = reader.failure(run)

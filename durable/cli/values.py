@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from durable.cli.document import plain
 from durable.codec import Inert
-from durable.codec.inert import safe
+from durable.phrases import safe
 
 _SAFE_INTEGER: Final = 1 << 53
 _DEEPEST: Final = 150

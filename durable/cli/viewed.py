@@ -5,8 +5,7 @@ from __future__ import annotations
 from durable.cli import document
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.terminal import Screen
-from durable.codec.inert import safe
-from durable.phrases import duration
+from durable.phrases import duration, safe
 from durable.reader import JournalReader
 from durable.reader.viewed import viewed_run, viewed_runs, viewed_tasks
 

@@ -17,8 +17,7 @@ from durable.cli.tail import POLL_SECONDS
 from durable.cli.target import flow_run, reading, split
 from durable.cli.terminal import Colour, Screen, clipped
 from durable.clock import clock
-from durable.codec.inert import safe
-from durable.phrases import duration
+from durable.phrases import duration, safe
 from durable.reader import Counts, FlowRun, JournalReader, TaskRun
 from durable.reader.flight import in_flight
 from durable.reader.following import Follower, Pace, Signature

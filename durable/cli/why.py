@@ -14,8 +14,7 @@ from durable.cli.completing import words_complete
 from durable.cli.exits import NO_SUCH, Stopped
 from durable.cli.policy import checkpoints
 from durable.cli.terminal import Colour, Screen, clipped, note
-from durable.codec.inert import safe
-from durable.phrases import counted
+from durable.phrases import counted, safe
 from durable.reader import FlowRun, JournalReader
 from durable.reader.calls import call
 from durable.reader.explaining import AGAIN, CACHED, NOT_RUN, RAN, REPLAYED, Explainer, Several, Verdict, earlier_run

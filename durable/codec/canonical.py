@@ -75,7 +75,7 @@ def rule_for(cls: type) -> Handler | None:
         return write_exception
     if kind is not None:
         return objects.WRITERS[kind]
-    found = arrays.find(cls) or tables.find(cls) or frames.find(cls)
+    found = arrays.find(cls) or tables.find(cls) or frames.find(cls) or scalars.find(cls)
     return None if found is None else _IN_PLACE_OF.get(found, found)
 
 

@@ -46,7 +46,7 @@ def rule_for(cls: type) -> Handler | None:
         return exceptions.write_exception
     if kind is not None:
         return objects.WRITERS[kind]
-    found = arrays.find(cls) or tables.find(cls) or frames.find(cls)
+    found = arrays.find(cls) or tables.find(cls) or frames.find(cls) or scalars.find(cls)
     return write_checked_frame if found is frames.write_frame else found
 
 

@@ -14,6 +14,7 @@ from durable.codec import extensions as x
 from durable.codec.arrays import dtype_name
 from durable.codec.decoder import Reader, Reading
 from durable.errors import CorruptPayload, UnresolvedClass
+from durable.phrases import safe, size
 
 _SCALARS = {"<f8": "<d", "<f4": "<f", "<f2": "<e", "|b1": "?", "|i1": "b", "|u1": "B", "<i2": "<h", "<u2": "<H",
             "<i4": "<i", "<u4": "<I", "<i8": "<q", "<u8": "<Q", "d": "<d", "f": "<f", "e": "<e"}  # fmt: skip
@@ -40,23 +41,6 @@ class Inert:
 
     def __repr__(self) -> str:
         return safe(_shown(self))
-
-
-def safe(text: str) -> str:
-    """`text` on one line, whatever would move a terminal's cursor or colour escaped as `repr` does."""
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def size(count: int) -> str:
-    """A number of bytes, in words: ``24 kB``."""
-    if count < 1000:
-        return f"{count} B"
-    amount = float(count)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.5 or unit == "GB":
-            return f"{amount:.1f} {unit}" if amount < 9.95 else f"{amount:.0f} {unit}"
-    raise AssertionError
 
 
 def _shown(value: Inert) -> str:

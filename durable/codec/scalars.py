@@ -1,24 +1,31 @@
-"""The stdlib's value types: how each becomes an Ext, and back."""
+"""The stdlib's value types: how each becomes an Ext, and back.
+
+zoneinfo and fractions take their time to import and are seldom needed: before somebody imports them there are no such
+values.
+"""
 
 from __future__ import annotations
 
 import re
 import struct
+import sys
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
-from fractions import Fraction
 from pathlib import Path, PosixPath, PurePath, PurePosixPath, PureWindowsPath, WindowsPath
 from types import EllipsisType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo
 
 from msgspec.msgpack import Ext
 
 from durable.codec import extensions as x
 from durable.codec.walker import Handler, Refused, Walker, extension
 from durable.errors import CorruptPayload, UnresolvedClass
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+    from zoneinfo import ZoneInfo
 
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 64) - 1
 _COMPLEX = struct.Struct("<dd")
@@ -60,7 +67,7 @@ def write_time(value: time, walker: Walker, depth: int) -> Any:
 def _write_zone(zone: tzinfo | None, owner: object, walker: Walker, depth: int) -> Any:
     if zone is None:
         return None
-    if type(zone) is not timezone and type(zone) is not ZoneInfo:
+    if type(zone) is not timezone and find(type(zone)) is not write_zoneinfo:
         refused = Refused(zone, "only timezone.utc, a fixed-offset timezone and zoneinfo.ZoneInfo can be rebuilt")
         refused.within(".tzinfo", owner)
         raise refused
@@ -117,10 +124,8 @@ HANDLERS: dict[type, Handler] = {
     time: write_time,
     timedelta: lambda value, _walker, _depth: extension(x.TIMEDELTA, [value.days, value.seconds, value.microseconds]),
     timezone: write_timezone,
-    ZoneInfo: write_zoneinfo,
     Decimal: lambda value, _walker, _depth: Ext(x.DECIMAL, str(value).encode()),
     UUID: write_uuid,
-    Fraction: write_fraction,
     range: write_range,
     slice: write_slice,
     EllipsisType: lambda _value, _walker, _depth: Ext(x.ELLIPSIS, b""),
@@ -131,7 +136,18 @@ HANDLERS: dict[type, Handler] = {
 }
 
 
+def find(cls: type) -> Handler | None:
+    """The rule for a class of a module that is not imported here."""
+    if cls is getattr(sys.modules.get("zoneinfo"), "ZoneInfo", None):
+        return write_zoneinfo
+    if cls is getattr(sys.modules.get("fractions"), "Fraction", None):
+        return write_fraction
+    return None
+
+
 def read_zoneinfo(data: bytes) -> ZoneInfo:
+    from zoneinfo import ZoneInfo  # see the top of this file
+
     key = data.decode("ascii")
     if not _ZONE_KEY.fullmatch(key) or len(key) > 100:
         raise CorruptPayload(f"{key!r} is not a time zone's key")
@@ -161,6 +177,12 @@ def read_timezone(payload: Any) -> timezone:
 def read_uuid(data: bytes) -> UUID:
     safe = SafeUUID(int.from_bytes(data[16:], "big", signed=True)) if len(data) == 17 else SafeUUID.unknown
     return UUID(bytes=data[:16] if len(data) == 17 else data, is_safe=safe)
+
+
+def read_fraction(payload: Any) -> Fraction:
+    from fractions import Fraction  # see the top of this file
+
+    return Fraction(*payload)
 
 
 def read_path(payload: Any) -> PurePath:
@@ -197,7 +219,7 @@ NESTED_READERS: dict[int, Callable[[Any], Any]] = {
     x.TIMEDELTA: lambda payload: timedelta(*payload),
     x.TIMEZONE: read_timezone,
     x.PATH: read_path,
-    x.FRACTION: lambda payload: Fraction(*payload),
+    x.FRACTION: read_fraction,
     x.RANGE: lambda payload: range(*payload),
     x.SLICE: lambda payload: slice(*payload),
 }

@@ -11,8 +11,9 @@ from typing import Any
 
 from durable.codec import extensions as x
 from durable.codec.decoder import Reading
-from durable.codec.inert import NESTED, RAW, array_text, safe, size
+from durable.codec.inert import NESTED, RAW, array_text
 from durable.errors import CorruptPayload
+from durable.phrases import safe, size
 
 _SMALL = 2048  # payloads of an extension up to this many bytes are decoded and shown whole
 _MAX_TOKENS = 4096

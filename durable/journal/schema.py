@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from durable.dialect import APPLICATION_ID, VERSION
 from durable.states import STATES
 
-APPLICATION_ID: Final = 0x64757262  # "durb": file(1) and other programs can tell a journal from any other database
-VERSION: Final = 2  # PRAGMA user_version of the journals this release writes
+__all__ = ["APPLICATION_ID", "FOLDER", "VERSION", "create", "statements", "upgrade"]
 
 _VIEW: Final = re.compile(r"^CREATE VIEW (\w+)", re.MULTILINE)
 _PACKAGE: Final = Path(__file__).parent.parent
@@ -77,11 +76,3 @@ def statements(script: str) -> list[str]:
             found.append(pending)
             pending = ""
     return found
-
-
-def bound(text: str, parameters: Sequence[Any]) -> Sequence[Any] | dict[str, Any]:
-    """What to bind to a statement. One that uses a parameter twice calls them ``:a`` and ``:b``, in order.
-
-    SQLite's own ``?1`` is taken for a name by Python 3.12.0 to 3.12.3, which warn of it (python/cpython#117995).
-    """
-    return dict(zip("ab", parameters, strict=False)) if ":a" in text else parameters

@@ -33,11 +33,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from durable.dialect import bound
 from durable.errors import JournalBusy, JournalFailed
 from durable.journal import opening
 from durable.journal.entries import Entry, finish
 from durable.journal.files import Files, FilesLost, LogDeleted
-from durable.journal.schema import bound
 from durable.logs import root_log
 
 BUSY_SECONDS: Final = 60  # how long the write lock may be somebody else's before JournalBusy

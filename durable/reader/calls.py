@@ -12,8 +12,9 @@ from msgspec.msgpack import Decoder
 from xxhash import xxh3_128_digest
 
 from durable.codec import decode_inert, summary
-from durable.codec.inert import Digest, size
+from durable.codec.inert import Digest
 from durable.errors import CorruptPayload
+from durable.phrases import size
 from durable.reader import queries
 from durable.reader.journal import JournalReader
 from durable.reader.standing import STARTS

@@ -99,12 +99,6 @@ def yields(reader: JournalReader, row: int) -> Iterator[Yield]:
         after = page[-1].number
 
 
-def flow_version(reader: JournalReader, row: int) -> str | None:
-    """The version its flow had when a flow run began, if it had one."""
-    found = reader.rows(queries.FLOW_RUN_EXTRAS, row)
-    return None if not found or found[0][4] is None else str(found[0][4])
-
-
 def upstream(reader: JournalReader, row: int) -> list[Dependency]:
     """The task runs a task run waited for."""
     return [Dependency(*found) for found in reader.rows(queries.UPSTREAM, row, _NEIGHBOURS)]

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from durable.clock import clock
-from durable.codec.inert import safe
-from durable.journal.schema import bound
+from durable.dialect import bound
+from durable.phrases import safe
 from durable.reader import sql
 from durable.reader.counting import counted
 from durable.reader.failures import arguments_of, failure_of

@@ -19,8 +19,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from durable.dialect import APPLICATION_ID, VERSION, bound
 from durable.errors import JournalBusy, JournalError, JournalNotFound, NotAJournal
-from durable.journal.schema import APPLICATION_ID, VERSION, bound
 from durable.reader.sql import ALL
 
 BUSY_SECONDS: Final = 5.0

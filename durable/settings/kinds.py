@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
@@ -83,6 +82,8 @@ def _delay(value: Any) -> Any:
 
 def _level(value: Any) -> str:
     name = value.upper() if isinstance(value, str) else ""
+    import logging  # a command that reads settings and logs nothing does without
+
     if not isinstance(logging.getLevelName(name), int):
         raise ValueError  # noqa: TRY004 - the caller knows one error
     return name

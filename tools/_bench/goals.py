@@ -50,7 +50,7 @@ def rows(bench: Bench, long: int, others: dict[str, Taken]) -> Iterator[Row]:
     yield Row(f"journal size, {long} tasks", median(bench.of("long_run", "process", "bytes")), 250, "bytes a task")
     growth = median(bench.of("long_run", "process", "growth"))
     yield Row(f"the last of {long} tasks beside the first ones", growth, 1.2, "x")
-    yield Row("import durable", median(bench.of("import", "", "ms")), 60, "ms")
+    yield Row("from durable import flow, task", median(bench.of("import", "", "ms")), 60, "ms")
     yield Row("durable inspect of a small journal", median(bench.of("inspect", "", "ms")), 150, "ms")
     for peer, taken in others.items():
         replay = median(bench.of("sequential", "process", "replay"))

@@ -22,7 +22,7 @@ from durable.cli.page.gather import PLACE, Profile
 from durable.cli.page.room import Room
 from durable.cli.page.viewed import viewed_body
 from durable.clock import clock
-from durable.codec.inert import safe
+from durable.phrases import safe
 from durable.reader import FlowRun, JournalReader, sql
 from durable.version import __version__
 

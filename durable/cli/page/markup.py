@@ -14,8 +14,7 @@ from durable.cli import facts
 from durable.cli.page.gather import BAD, LIVE, Kind, Profile
 from durable.cli.page.room import Room
 from durable.cli.terminal import value_text
-from durable.codec.inert import safe
-from durable.phrases import counted, duration
+from durable.phrases import counted, duration, safe
 from durable.reader import Counts, Execution, Failure, FlowRun, JournalReader
 
 _KINDS: Final = 200  # rows of the table of tasks

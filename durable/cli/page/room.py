@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from durable.codec.inert import safe
+from durable.phrases import safe
 
 PAGE_BYTES: Final = 1_200_000  # for text out of the journal; with numbers and markup a page stays below 3 MB
 _LEFT_OUT: Final = "…"
