@@ -92,6 +92,17 @@ class Interrupts:
         return TerminationSignal() if self.reason == "termination" else KeyboardInterrupt()
 
 
+def _release_in_child() -> None:
+    # The flows are the parent's. A child that kept the handlers might not hear what is to end it: the interpreter looks
+    # for signals before it waits, and one that comes in between and has a handler of Python's interrupts no wait.
+    while _watching:
+        _watching[-1].release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_release_in_child)
+
+
 def giving_up() -> bool:
     """Whether this process is to end without waiting for what its flows still run: after SIGTERM, a second Ctrl-C."""
     return any(each.gives_up for each in _watching)

@@ -17,6 +17,7 @@ Waits are real: a limit is on what the machine does, not on the injected clock.
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 import time
@@ -168,6 +169,11 @@ class _Alarms:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
+    def forget(self) -> None:
+        """This is a forked child, which no timer of its parent's reaches: what is counted is none of its own."""
+        while self._limits:
+            self.remove(self._limits[-1])
+
     def _arm(self) -> None:
         deadlines = [limit.deadline for limit in self._limits if not limit.expired]
         if deadlines:
@@ -188,6 +194,8 @@ class _Alarms:
 
 
 _alarms: Final = _Alarms()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alarms.forget)
 
 
 def _set_exception(thread: int, exception: type[BaseException] | None) -> None:

@@ -258,8 +258,7 @@ def test_a_worker_process_can_still_be_terminated(script, colour):
 
     def work():
         open("worker.here", "w").close()
-        for _ in range(6000):  # a signal that arrives just before a long sleep begins is noticed at its end
-            time.sleep(0.05)
+        time.sleep(300)
 
     @flow
     DEF job():
@@ -378,6 +377,54 @@ def test_children_forked_at_once_read_the_header_of_the_one_file(script):
         """
     )
     assert script.ok() == "0"
+
+
+@pytest.mark.parametrize("colour", ["sync", "async"])
+@pytest.mark.parametrize("where", ["step()", "step.submit().result()"])
+def test_a_child_has_no_signal_handler_of_the_flow_s(script, colour, where):
+    """One of Python's is not heard by a child that is about to wait in C, as a pool's workers are."""
+    text = """
+    def ours():
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
+        return sum(getattr(handler, "__module__", "").startswith("durable") for handler in handlers)
+
+    @task(timeout_seconds=300)
+    def step():
+        pid = os.fork()
+        if pid == 0:
+            os._exit(ours())
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    @flow(timeout_seconds=600)
+    DEF job():
+        return WHERE, ours() > 0
+
+    print(RUN(job()), ours())
+    """
+    script.write(in_colour(text.replace("WHERE", where), colour))
+    assert script.ok() == "(0, True) 0"
+
+
+def test_a_child_outlives_the_time_of_the_body_it_was_forked_in(script):
+    script.write(
+        """
+        @task(timeout_seconds=60)
+        def own():
+            time.sleep(0.5)
+            return "its own"
+
+        @task(timeout_seconds=0.3)
+        def step():
+            pid = os.fork()
+            if pid == 0:
+                print(own(), flush=True)
+                os._exit(0)
+            return pid
+
+        print(os.waitstatus_to_exitcode(os.waitpid(step(), 0)[1]))
+        """
+    )
+    assert script.ok() == "its own\n0"
 
 
 def test_threads_that_fork_at_once_leave_their_children_no_lock_that_is_taken(script):
