@@ -170,7 +170,7 @@ class _Alarms:
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
     def forget(self) -> None:
-        """This is a forked child, which no timer of its parent's reaches: what is counted is none of its own."""
+        """Count nothing: in a forked child, which no timer of its parent reaches."""
         while self._limits:
             self.remove(self._limits[-1])
 
