@@ -135,6 +135,7 @@ class TaskDefinition(_Definition):
     __slots__ = (
         "_identity",
         "_is_named",
+        "_lost_context_told",
         "_replays_at_once",
         "_row",
         "_row_journal",
@@ -182,6 +183,7 @@ class TaskDefinition(_Definition):
         self._source: Source | None = None
         self._row = 0
         self._row_journal: Journal | None = None
+        self._lost_context_told = False
         self._source_change_told = False
 
     def identity_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Counted:
@@ -241,6 +243,17 @@ class TaskDefinition(_Definition):
             )
             self._row_journal = journal
         return self._row
+
+    def tell_lost_context(self) -> None:
+        """Say once that it is called outside the flow run that this process executes."""
+        if self._lost_context_told:
+            return
+        self._lost_context_told = True
+        _log.warning(
+            "%s: called where no flow run is known, while this process executes one: it is recorded outside of it, and "
+            "a resume runs it again. In a thread, use its submit() or map(), or contextvars.copy_context().run",
+            self.where,
+        )
 
     def tell_source_change(self, journal: Journal, recorded_row: int) -> None:
         """Say once that results recorded from another source of this function are used."""

@@ -129,6 +129,11 @@ class Cancellation:
             Path(self._path).unlink()
 
 
+def executes_a_run() -> bool:
+    """Whether this process executes a flow run."""
+    return any(_is_id(path.stem) for path in [*_ours])
+
+
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ours.clear)
 

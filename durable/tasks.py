@@ -17,6 +17,7 @@ from durable.journal import open_journal
 from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
 from durable.options import OnInterrupt, Serializer, name_option, tags_option, task_options, text_option
+from durable.ownership import executes_a_run
 from durable.policies import DEFAULT, CachePolicy, key_function
 from durable.recall import TO_DECIDE, at_once
 from durable.retries import Delays, exponential_backoff
@@ -183,6 +184,8 @@ class Task(Submitting[P, R]):
         scope = current.get()
         if scope is None:
             show_by_default()
+            if executes_a_run():
+                self.definition.tell_lost_context()
             scope = standalone(open_journal(journal_path(), durability()))
         elif scope.is_away:
             return scope.plainly(self.definition, self._bound + args, kwargs)

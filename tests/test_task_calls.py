@@ -449,3 +449,24 @@ def test_a_task_called_in_a_thread_of_its_own_is_journaled(journal):
 
     assert job() == list(range(8))
     assert query(journal, "SELECT count(*) FROM task_runs WHERE flow_run_row = 1 AND state = 'Completed'") == [(8,)]
+
+
+def test_a_task_called_in_a_flow_s_thread_without_its_context_says_so_once(journal, caplog):
+    from concurrent.futures import ThreadPoolExecutor
+
+    @task
+    def step(n):
+        return n
+
+    @flow
+    def job():
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(step, range(4)))
+
+    assert step(9) == 9
+    assert not caplog.records  # outside any flow that is meant
+    assert job() == [0, 1, 2, 3]
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "step (" in told
+    assert "recorded outside of it" in told
+    assert query(journal, "SELECT count(*) FROM task_runs WHERE flow_run_row IS NULL") == [(5,)]
