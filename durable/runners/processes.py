@@ -228,7 +228,7 @@ class Worker:
             emit([pickle.loads(message[1:])])  # noqa: S301 - from a worker of our own
 
     def _stop(self) -> None:
-        """End the process, which is idle or dead."""
+        """End the process, which is idle or dead. Not closed: at the exit multiprocessing may be looking at it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -237,7 +237,6 @@ class Worker:
         if process.is_alive():
             process.kill()
             process.join()
-        process.close()
 
     def _name(self) -> str:
         return f"process {self._process.pid}"
