@@ -12,7 +12,7 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inspecting import run_script
+from inspecting import live, run_script
 
 from durable.codec import canonical_items, encode, encode_exception
 from durable.dialect import bound
@@ -372,3 +372,23 @@ def test_a_writer_that_comes_while_an_unchanging_file_is_read_is_noticed(failed,
         db.execute("CREATE TABLE later (x)")
         assert reader.changed()
         db.close()
+
+
+def test_a_writer_that_dies_in_the_middle_of_the_index_is_read_past(tmp_path):
+    """It is read-only here, so it cannot be mended; a connection that is opened then builds one of its own."""
+    with live(tmp_path) as process:
+        reader = JournalReader(tmp_path / "runs.db")
+        (run,) = reader.flow_runs(2)
+        process.kill()
+        process.wait()
+    index = tmp_path / "runs.db-shm"
+    with index.open("r+b") as file:  # its header is there twice, and the two differ while it is written
+        file.seek(8)
+        byte = file.read(1)
+        file.seek(8)
+        file.write(bytes([byte[0] ^ 1]))
+    assert reader.flow_runs(2)[0].id == run.id
+    assert reader.notes == ()
+    reader.close()
+    with JournalReader(tmp_path / "runs.db") as other:
+        assert other.flow_runs(2)[0].id == run.id

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Final, NamedTuple
 
 from durable.clock import clock
-from durable.dialect import bound
 from durable.phrases import safe
 from durable.reader import sql
+from durable.reader.connection import Connection
 from durable.reader.counting import counted
 from durable.reader.failures import arguments_of, failure_of
 from durable.reader.model import Alive, Counts, Execution, Failure, FlowRun, Health, Process, TaskRun
-from durable.reader.opening import Damaged, Opened, compiles, explained, has_log, open_for_reading, sizes
+from durable.reader.opening import Damaged, sizes
 from durable.reader.standing import KNOWN, STARTS, Standing, StateName
 from durable.spoken import digits_of
 
@@ -48,88 +44,24 @@ class _Stretch(NamedTuple):
     message: str | None
 
 
-class JournalReader:
+class JournalReader(Connection):
     """The read model. Every method may raise the errors of `open_for_reading`.
 
     Args:
         path: the journal file.
         alive: tells whether a run's process lives; without it, a run that has no recorded end stays ``Running?``.
 
-    Attributes:
-        notes: what is to be said about how the file was opened.
-        complete: False: the tables are not the ones known here; only `viewed_runs` and `viewed_tasks` can be asked.
+    Attributes: as of a `Connection`.
     """
 
     def __init__(self, path: str | os.PathLike[str], alive: Alive = _nobody_knows) -> None:
-        opened: Opened = open_for_reading(path)
-        self.path = opened.path
-        self.version = opened.version
-        self.complete = opened.complete
-        self.notes = opened.notes
-        self._connection = opened.connection
-        self._immutable = opened.immutable
+        super().__init__(path)
         self._alive = alive
-        self._closed = False
         self._flows: dict[int, tuple[str, str]] | None = None
         self._tasks: dict[int, tuple[bytes, str, str]] = {}
         self._processes: dict[int, Process] = {}
         self._standings: dict[int, Standing] = {}
         self._states: dict[int, StateName] = {}
-
-    def __enter__(self) -> JournalReader:  # noqa: PYI034 - typing.Self is not in Python 3.10
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file, leaving everything beside it as it is."""
-        self._closed = True
-        self._connection.close()
-
-    def changed(self) -> bool:
-        """Whether a writer came while the file was read as if it never changed: what was read may not fit together."""
-        return self._immutable and not self.notes and has_log(self.path)
-
-    # Queries.
-
-    def rows(self, text: str, *parameters: object) -> list[Any]:
-        """All rows of one of the queries of `durable.reader.sql`."""
-        try:
-            return self._connection.execute(text, bound(text, parameters)).fetchall()
-        except sqlite3.Error as error:
-            raise explained(self.path, error) from error
-
-    def fits(self, texts: Iterable[str]) -> bool:
-        """Whether the file has the tables and columns that these queries ask for."""
-        try:
-            return all(compiles(self._connection, text) for text in texts)
-        except sqlite3.Error as error:
-            raise explained(self.path, error) from error
-
-    def stream(self, text: str, *parameters: object) -> Generator[Any, None, None]:
-        """The rows of a query one by one: for passes over a run of any length."""
-        try:
-            yield from self._connection.execute(text, bound(text, parameters))
-        except sqlite3.Error as error:
-            if self._closed:
-                return  # a pass that nobody went on with, let go of after the file
-            raise explained(self.path, error) from error
-
-    @contextmanager
-    def snapshot(self) -> Iterator[None]:
-        """All queries of the block see one moment, though a writer goes on. Keep it short: checkpoints wait for it."""
-        self.rows("BEGIN")
-        try:
-            yield
-        finally:
-            self.rows("ROLLBACK")
-
-    def copy_to(self, target: sqlite3.Connection) -> None:
-        """Copy the whole file, one moment of it, into another database."""
-        self._connection.backup(target)
 
     def state(self, code: int) -> StateName:
         """A state by its number, as the file explains it: a newer journal may have states unknown here."""

@@ -66,16 +66,26 @@ def open_for_reading(path: str | os.PathLike[str]) -> Opened:
     except (ValueError, RuntimeError) as error:  # a null byte; a home that cannot be found
         raise JournalNotFound(os.fspath(path), f"it cannot be the name of a file: {error}") from None
     _check_file(file)
+    try:
+        return _opened(file)
+    except sqlite3.Error as error:
+        if not is_passing(error):
+            raise explained(file, error) from error
+    try:
+        return _opened(file)
+    except sqlite3.Error as error:
+        raise explained(file, error) from error
+
+
+def _opened(file: Path) -> Opened:
     notes: list[str] = []
     connection, immutable = _connect(file, notes)
     try:
         if immutable and not notes:
             _check_length(file, connection)
         version, complete = _identify(file, connection)
-    except BaseException as error:
+    except BaseException:
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise explained(file, error) from error
         raise
     if version > VERSION:
         rest = "" if complete else ", by its public views only"
@@ -87,6 +97,13 @@ def open_for_reading(path: str | os.PathLike[str]) -> Opened:
             "its script brings it up to date"
         )
     return Opened(connection, file, version, complete, immutable, tuple(notes))
+
+
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether opening the file again may help: the log's shared index was whole when this connection was opened, and
+    then its writer died in the middle of it. One that is opened now builds an index of its own.
+    """
+    return "readonly" in str(error)
 
 
 def explained(file: Path, error: sqlite3.Error) -> JournalError:
