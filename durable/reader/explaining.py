@@ -39,7 +39,7 @@ _RUNNING: Final = 5
 _SAID: Final = ("cut off", "interrupted")  # how the engine begins the reason of a run that a process left behind
 
 When = Callable[[int], str]
-Checkpoint = Callable[[Call], bool]
+Memo = Callable[[Call], frozenset[str] | None]
 
 
 class Origin(NamedTuple):
@@ -85,18 +85,17 @@ class Explainer:
     Args:
         earlier: the run of the same flow that it is compared with; None: there is none.
         when: tells a moment.
-        checkpoint: whether a call's policy reuses results within one run only, though it has a cache key.
+        memo: what the policy counts that a completed call has its cache key from, as far as it is known; None: it
+            reuses no result of another run.
     """
 
-    def __init__(
-        self, reader: JournalReader, run: FlowRun, earlier: FlowRun | None, when: When, checkpoint: Checkpoint
-    ) -> None:
+    def __init__(self, reader: JournalReader, run: FlowRun, earlier: FlowRun | None, when: When, memo: Memo) -> None:
         self.reader = reader
         self.run = run
         self.earlier = earlier
         self.left = 0
         self._when = when
-        self._checkpoint = checkpoint
+        self._memo = memo
         self._begun: dict[int, list[tuple[int, int]]] = {}  # by flow run: process and time of each execution
         self._sources: dict[tuple[int, int], list[str]] = {}
 
@@ -219,7 +218,7 @@ class Explainer:
             history += transitions(self.reader, found.row)
         starts = [i for i, one in enumerate(history) if one.state in STARTS]
         executions = tuple(dict.fromkeys(self._execution(found, history[i]) for i in starts))
-        again = [i for i in starts if i and history[i].state == _RUNNING]
+        again = [i for i in starts[1:] if history[i].state == _RUNNING]
         reasons: list[str] = []
         if again:
             reasons.append(self._again(history, again[-1]))
@@ -309,24 +308,26 @@ class Explainer:
             return [f"the same call in {name} had not completed: {state.name}"]
         if old.result is None:
             return [f"the same call in {name} kept no result"]
-        if old.cache_key is None or found.cache_key is None or self._checkpoint(found):
-            told = [
-                f"a new run: its policy reuses results within one run only (cache_policy=INPUTS: also that of {name})"
-            ]
-            return [
-                *told,
-                *([f"source changed since: {source}"] if source else []),
-                f"it took {duration(old.took)} there",
-            ]
+        since = [f"source changed since: {source}"] if source else []
+        theirs, mine = self._memo(old), self._memo(found)
+        unknown = found.result is None or self.reader.state(found.state).type != "COMPLETED"
+        if (mine is None and not unknown) or theirs is None:
+            told = (
+                f"its policy reuses no result of another run (cache_policy=INPUTS: also that of {name})"
+                if mine is None and not unknown
+                else f"the policy in {name} kept the result to that run (cache_policy=INPUTS: also for others)"
+            )
+            return [f"a new run: {told}", *since, f"it took {duration(old.took)} there"]
         if old.expires is not None and old.expires <= found.started:
             return [f"expired: {self._when(old.expires)}, in {name}"]
-        if source:
+        if mine is None:
+            return [f"the result in {name} was not found: under which key it was looked for is not recorded", *since]
+        if source and "task_source" in mine:
             return [f"source changed: {source} (since {name})"]
         if old.cache_key == found.cache_key:
             return [f"the result in {name} was there: refresh_cache, or it could not be used"]
-        return [
-            f"another cache key than in {name}: its policy counts the run, the flow's parameters or a key of its own"
-        ]
+        told = "its policy counts the run, the flow's parameters or a key of its own"
+        return [f"another cache key than in {name}: {told}", *since]
 
     def _source_change(self, old: Call, new: Call) -> str:
         """The functions and constants that differ between the sources of two calls."""
