@@ -60,6 +60,7 @@ class Model(Memos):
         self.program, self.epoch, self.cut, self.how = program, epoch, cut, how
         self.log, self.points, self.groups, self.doubtful = [], 0, [], {}
         self.at_once, self.earlier = None, {}
+        self.processes.append(self.order)
         try:
             return "value", self._root(x, which)
         except Boomed as error:
@@ -122,7 +123,7 @@ class Model(Memos):
             found = self._memo(frame, task, index, x, y)
             if isinstance(found, Run):
                 cached = self.new(frame, name)
-                cached.parts = found.parts
+                cached.parts, cached.counts, cached.origin = found.parts, task.components, found.name
                 self.enters(cached, "Pending", None)
                 self.enters(cached, "Cached", None, found.events[-1].value)
                 return found.events[-1].value
@@ -170,7 +171,7 @@ class Model(Memos):
         again = run is not None
         run = run or self.new(frame, name)
         self.begins(run, why)
-        run.parts = parts_of(self.program, index)
+        run.parts, run.counts = parts_of(self.program, index), task.components if task.memo else frozenset()
         while True:
             attempt = run.attempts
             inside = Frame(name, frame.flow, frame.x, mark, resumed=again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ Name = tuple[Any, ...]
 RETRIED = ("Boom", "UnfinishedRun")  # failures of a body; other errors of durable are none
 NOTHING = object()  # it runs, and nothing recorded is a reason
 OVER = ("Completed", "Cached")
+_OWN = re.compile("TaskInterrupted|GeneratorDiverged|UnfinishedRun|NothingToResume")
 IN_FLIGHT = ("Running", "Retrying", "AwaitingRetry")
 
 
@@ -38,6 +40,8 @@ class Run:
     parts: dict[str, Any] = field(default_factory=dict)
     key: Any = None
     expires: float | None = None
+    counts: frozenset[str] = frozenset()  # what the policy it last ran under counts; empty: it finds no other run's
+    origin: Name = ()  # whose result a cached one has
 
     @property
     def state(self) -> str:
@@ -61,6 +65,7 @@ class Before(NamedTuple):
     parts: dict[str, Any]
     key: Any
     expires: float | None
+    counts: frozenset[str]
 
 
 class Boomed(Exception):
@@ -100,6 +105,7 @@ class Journal:
         self.last: dict[Name, float] = {}
         self.now = 0.0
         self.order = 0
+        self.processes: list[int] = []  # how many transitions there were before each
         self.log: list[tuple[str, int, int, int]] = []
         self.points = 0
         self.how = "kill"
@@ -124,7 +130,7 @@ class Journal:
             if not events:
                 del self.runs[name]
             elif events == before.events:
-                run.parts, run.key, run.expires = before[2:]
+                run.parts, run.key, run.expires, run.counts = before[2:]
         self.doubtful = {}
 
     def new(self, frame: Frame, name: Name) -> Run:
@@ -142,7 +148,8 @@ class Journal:
 
     def enters(self, run: Run, state: str, why: Any, value: Any = None, *, kept: bool = True) -> None:
         if self.at_once is not None:
-            self.at_once.setdefault(run.name, Before(len(run.events), len(run.yields), run.parts, run.key, run.expires))
+            counted_by = run.parts, run.key, run.expires, run.counts
+            self.at_once.setdefault(run.name, Before(len(run.events), len(run.yields), *counted_by))
         self.order += 1
         run.events.append(Event(state, self.order, why, value, kept))
         root = run.name
@@ -158,10 +165,28 @@ class AnyOf(list[Any]):
     """One of several reasons."""
 
 
-class Begins(str):
-    """How a reason begins, of which not more can be told."""
+def is_reason(found: str | None, why: Any) -> bool:
+    """Whether a recorded reason is the one that is expected."""
+    if isinstance(why, AnyOf):
+        return found in why
+    if why == "expired":
+        return found is not None and found.startswith("expired: ")
+    if isinstance(why, str) and why.startswith("previous failed: "):
+        return shown(found) == shown(why)
+    return bool(found == why)
 
-    __slots__ = ()
+
+def shown(value: Any) -> Any:
+    """A value; of an error of durable's own, only which it is."""
+    found = _OWN.search(value) if isinstance(value, str) else None
+    return value if found is None else value[: found.end()]
+
+
+def moved(name: Name, root: Name, to: Name) -> Name:
+    """The name of the same call in another run of the flow."""
+    if name == root:
+        return to
+    return tuple(moved(part, root, to) if isinstance(part, tuple) else part for part in name)
 
 
 def different(before: dict[str, Any], now: dict[str, Any]) -> str:

@@ -9,8 +9,8 @@ journal, all transitions with their reasons, values and errors, and what was yie
 from __future__ import annotations
 
 import copy
+import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -19,18 +19,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import model_programs as programs
+import model_why
 import pytest
+from commands import documented, wrong
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from model import Model
 from model_process import Seen, Server, command, root_id, seen
-from model_records import AnyOf, Begins, Event, Name
+from model_records import Event, Name, is_reason, shown
 from scripts import Script
 
 SOAK = float(os.environ.get("MODEL_SECONDS", "0"))
-counted: Counter[str] = Counter()
-_OWN = re.compile("TaskInterrupted|GeneratorDiverged|UnfinishedRun|NothingToResume")
+counted = model_why.counted
+_DOCUMENT = documented("why.schema.json")
 
 
 class Journeys(RuleBasedStateMachine):
@@ -130,8 +132,9 @@ class Journeys(RuleBasedStateMachine):
         how=st.sampled_from(("kill", "kill", "interrupt")),
         which=st.sampled_from(("auto",) * 4 + ("never", "key", "key")),
         waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
+        why=st.sampled_from((None, 0, 0, 1, 2)),
     )
-    def execute(self, x: int, cut: int | None, how: str, which: str, *, waited: int) -> None:
+    def execute(self, x: int, cut: int | None, how: str, which: str, *, waited: int, why: int | None) -> None:
         self.epoch += 1
         self.model.now += waited
         model = self.model
@@ -154,10 +157,12 @@ class Journeys(RuleBasedStateMachine):
         there = seen(self.folder / "runs.db")
         end, value = model.execute(self.program, x, self.epoch, at, how, which)
         try:
-            _same("its end", (ended["end"], _shown(ended.get("value"))), (end, _shown(value)))
+            _same("its end", (ended["end"], shown(ended.get("value"))), (end, shown(value)))
             _same("the points it passed", ended["points"], 0 if end == "killed" else model.points)
             self.check_log(ended["log"])
             self.check_journal(there)
+            if why is not None:
+                self.check_why(there, why)
         except AssertionError as error:
             text = programs.source_of(self.program)
             raise AssertionError(f"{error}\n\nprocess {self.epoch}, cut at {at} ({how}), of\n\n{text}") from None
@@ -175,6 +180,18 @@ class Journeys(RuleBasedStateMachine):
             _same("the bodies that ran", sorted(log), sorted(expected))
         else:
             _same("the bodies that ran, in order", log, expected)
+
+    def check_why(self, there: dict[Name, Seen], number: int) -> None:
+        """`durable why` of one of the runs, counted from the one that was executed last."""
+        roots = sorted(self.model.roots, key=lambda root: -self.model.runs[root[0]].events[-1].order)
+        name = roots[number % len(roots)][0]
+        words = ("--json", "--all")[: 2 - self.epoch % 2]
+        told = command(self.model.now, "why", self.folder / "runs.db", there[name].id, *words)
+        document = json.loads(told)
+        _same("what is wrong with its shape", wrong(document, _DOCUMENT), [])
+        names = {run.id: name for name, run in there.items()}
+        model_why.check(self.model, self.model.runs[name], document, names, everything="--all" in words)
+        counted["why"] += 1
 
     def check_journal(self, there: dict[Name, Seen]) -> None:
         """Every run has the transitions it must have, and no other run is there."""
@@ -203,27 +220,14 @@ def _agree(expected: Event, found: tuple[str, str | None, Any]) -> bool:
     if state == "Cached":
         return bool(value == expected.value)
     if state in ("Failed", "Retrying", "AwaitingRetry"):
-        return _shown(message) == _shown(expected.why)
+        return shown(message) == shown(expected.why)
     if state == "NotReady":
         return message is not None and "ended " in message
-    return state in ("Crashed", "Cancelled") or _is_reason(message, expected.why)
-
-
-def _is_reason(found: str | None, why: Any) -> bool:
-    if isinstance(why, AnyOf):
-        return found in why or any(isinstance(w, Begins) and str(found).startswith(w) for w in why)
-    if why == "expired":
-        return found is not None and found.startswith("expired: ")
-    if isinstance(why, str) and why.startswith("previous failed: "):
-        return _shown(found) == _shown(why)
-    counted[f"reason {why.partition(':')[0] if why else why}"] += 1
-    return bool(found == why)
-
-
-def _shown(value: Any) -> Any:
-    """A value; of an error of durable's own, only which it is."""
-    found = _OWN.search(value) if isinstance(value, str) else None
-    return value if found is None else value[: found.end()]
+    if state in ("Crashed", "Cancelled"):
+        return True
+    if isinstance(expected.why, str):
+        counted[f"reason {expected.why.partition(':')[0]}"] += 1
+    return is_reason(message, expected.why)
 
 
 @pytest.fixture
