@@ -155,12 +155,13 @@ def test_expiry_refreshing_digests_and_new_calls(tmp_path, capsys):
 
 KEYS = """
 import os
+from datetime import timedelta
 from durable import flow, task
 from durable.cache_policies import INPUTS, NONE, RUN_ID, TASK_SOURCE
 
 FACTOR = 1
 
-@task(cache_policy=INPUTS + RUN_ID)
+@task(cache_policy=INPUTS + RUN_ID, cache_expiration=timedelta(microseconds=1))
 def mine(x): return x * FACTOR
 
 @task(cache_policy=INPUTS + RUN_ID)
@@ -199,7 +200,7 @@ def test_what_is_said_of_a_policy_is_true_of_it(tmp_path, capsys):
     )
     assert said["never"].startswith("a new run: its policy reuses no result of another run")
     assert said["edited"].startswith(f"a new run: the policy in run {first[:7]} kept the result to that run")
-    assert said["broken"].startswith(f"the result in run {first[:7]} was not found: ")
+    assert said["broken"].startswith(f"the result in run {first[:7]} was not used: ")
 
 
 WAITING = """
@@ -229,6 +230,32 @@ def test_a_call_that_was_not_made_for_want_of_an_input_ran_for_the_first_time_wh
     job(tmp_path, script=WAITING)
     _, found = verdicts(capsys, tmp_path / "runs.db", "-")
     assert found["second"] == [("ran", 1, "it had never run: there is no earlier run of job")]
+
+
+COUNTED = """
+import os
+from durable import flow, task
+from durable.cache_policies import INPUTS, TASK_SOURCE
+
+@task(cache_policy=INPUTS + TASK_SOURCE)
+def memo(x): return x + 0
+
+@flow
+def job(word):
+    memo(1)
+    if os.environ.get("HOW") == "fail": raise ValueError("boom")
+
+if __name__ == "__main__":
+    job(os.environ["WORD"])
+"""
+
+
+def test_a_call_that_took_a_result_and_then_ran_for_changed_source_says_so(tmp_path, capsys):
+    job(tmp_path, script=COUNTED, WORD="a")
+    job(tmp_path, code=1, script=COUNTED, WORD="b", HOW="fail")
+    assert verdicts(capsys, tmp_path / "runs.db", "-")[1]["memo"][0][0] == "cached"
+    job(tmp_path, script=COUNTED.replace("x + 0", "x + 1"), WORD="b")
+    assert verdicts(capsys, tmp_path / "runs.db", "-")[1]["memo"] == [("ran", 1, "source changed: job:memo")]
 
 
 def test_a_failure_that_got_a_new_chance_is_named(tmp_path, capsys):

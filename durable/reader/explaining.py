@@ -23,6 +23,7 @@ from durable.reader.calls import (
     source_of,
 )
 from durable.reader.comparing import Comparison, Side, members
+from durable.reader.forking import Line
 from durable.reader.history import Transition, transitions
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun
@@ -94,6 +95,7 @@ class Explainer:
         self.run = run
         self.earlier = earlier
         self.left = 0
+        self._line = Line(reader, run.row)
         self._when = when
         self._memo = memo
         self._begun: dict[int, list[tuple[int, int]]] = {}  # by flow run: process and time of each execution
@@ -230,7 +232,8 @@ class Explainer:
             return Verdict(found, REPLAYED, (told, *reasons), REPLAYED, None, executions)
         if again:
             return Verdict(found, AGAIN, tuple(reasons), reasons[0].partition(":")[0], None, executions)
-        reasons = self._first(found, old, same=same, compared=compared)
+        recorded = found.reason or (history[starts[0]].message if starts else None)
+        reasons = [recorded] if recorded else self._first(found, old, same=same, compared=compared)
         if found.seq > 1 and len(starts) > 1:
             reasons.append(f"{len(starts)} attempts")
         kind = reasons[0].partition(":")[0] if not reasons[0].startswith("source changed") else reasons[0]
@@ -255,6 +258,8 @@ class Explainer:
         """Whose result a cached task run has."""
         rows = self.reader.rows(queries.RESULT_OWNER, found.result) if found.result is not None else []
         row = rows[0][0] if rows else None
+        if row is None and found.result is not None:  # only results that have a cache key say whose they are
+            row = self._line.origin(found)
         computed = call(self.reader, row) if row is not None else None
         return Origin(row, computed.flow_run if computed is not None else None)
 
@@ -279,18 +284,15 @@ class Explainer:
         return f"after {state.name}: the reason is not recorded"
 
     def _first(self, found: Call, old: Call | None, *, same: bool, compared: bool) -> list[str]:
-        """Why a call ran that had no record of its own."""
-        reasons = [found.reason] if found.reason else []
+        """Why a call ran for the first time of which nothing is recorded."""
         if self.earlier is None:
-            return reasons or [f"it had never run: there is no earlier run of {self.run.flow}"]
+            return [f"it had never run: there is no earlier run of {self.run.flow}"]
         name = f"run {self.earlier.id[:7]}"
         if not compared:
-            return reasons or [f"not compared with {name}: calls so late in a run are with --all"]
+            return [f"not compared with {name}: calls so late in a run are with --all"]
         if old is None:
-            return reasons or [f"new: {name} made no such call"]
-        if not same:
-            return reasons or self._other_arguments(found, old, name)
-        return reasons or self._same_call(found, old, name)
+            return [f"new: {name} made no such call"]
+        return self._same_call(found, old, name) if same else self._other_arguments(found, old, name)
 
     def _other_arguments(self, found: Call, old: Call, name: str) -> list[str]:
         changed = differences(old.inputs, found.inputs)
@@ -318,14 +320,17 @@ class Explainer:
                 else f"the policy in {name} kept the result to that run (cache_policy=INPUTS: also for others)"
             )
             return [f"a new run: {told}", *since, f"it took {duration(old.took)} there"]
-        if old.expires is not None and old.expires <= found.started:
-            return [f"expired: {self._when(old.expires)}, in {name}"]
         if mine is None:
-            return [f"the result in {name} was not found: under which key it was looked for is not recorded", *since]
+            return [
+                f"the result in {name} was not used: under which key this call looked for one is not recorded",
+                *since,
+            ]
+        if old.cache_key == found.cache_key:
+            if old.expires is not None and old.expires <= found.started:
+                return [f"expired: {self._when(old.expires)}, in {name}"]
+            return [f"the result in {name} was there: refresh_cache, or it could not be used"]
         if source and "task_source" in mine:
             return [f"source changed: {source} (since {name})"]
-        if old.cache_key == found.cache_key:
-            return [f"the result in {name} was there: refresh_cache, or it could not be used"]
         told = "its policy counts the run, the flow's parameters or a key of its own"
         return [f"another cache key than in {name}: {told}", *since]
 
