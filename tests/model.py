@@ -29,8 +29,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from model_forks import Forks
 from model_kit import mix
-from model_memos import Memos
 from model_programs import CHAINS, GENERATOR, Call, Group, Loop, Program, Step, Sub, Task, parts_of
 from model_records import (
     CUT_OFF,
@@ -46,11 +46,12 @@ from model_records import (
     Run,
     different,
     nearest,
+    root_of,
 )
 from model_streams import Stream
 
 
-class Model(Memos):
+class Model(Forks):
     """The journal as it must be after each process."""
 
     # A process.
@@ -60,7 +61,6 @@ class Model(Memos):
         self.program, self.epoch, self.cut, self.how = program, epoch, cut, how
         self.log, self.points, self.groups, self.doubtful = [], 0, [], {}
         self.at_once, self.earlier = None, {}
-        self.processes.append(self.order)
         try:
             return "value", self._root(x, which)
         except Boomed as error:
@@ -69,16 +69,20 @@ class Model(Memos):
             return ("interrupted" if how == "interrupt" else "killed"), None
 
     def _root(self, x: int, which: str) -> Any:
-        """A call of the flow: "auto", "never" resumed, or by "key": rules 8 and 11."""
+        """A call of the flow: "auto", "never" resumed, by "key", or with a fork's id: rules 8 and 11."""
         given = (x, which == "key")
         known = [self.runs[name] for name, called in self.roots if called == given]
         if which == "key" and known and known[0].state == "Completed":
             return known[0].events[-1].value
         if which == "key" and known and known[0].state == "Cancelled":
             raise Boomed("NothingToResume", "")
-        known = [run for run in known if run.state not in ("Completed", "Cancelled")]
+        known = [run for run in known if run.state not in ("Completed", "Cancelled", "Pending")]
         young = [run for run in known if which == "key" or self.now - self.last[run.name] <= YOUNG]
-        if young and which != "never":
+        if which == "fork":
+            run = self.waiting()[-1]
+            spent, frame = 0, Frame(run.name, run.name, x, 0, resumed=False)
+            self.begins(run, None)
+        elif young and which != "never":
             run = young[-1]
             spent = sum(e.order > self._mark(run, "Failed") for e in run.failures)
             frame = Frame(run.name, run.name, x, self._mark(run), resumed=True)
@@ -119,14 +123,16 @@ class Model(Memos):
     def _call(self, frame: Frame, index: int, x: int, y: int, upstream: Name | None = None) -> Any:
         task = self.program.tasks[index]
         run, name = self._find(frame, task, x, y, upstream)
+        if run is None:
+            reused, changed = self.forked(frame, name, task, index)
+            if reused is not None:
+                return self.reuses(name, reused).events[-1].value
+            if changed is not None:
+                return self._run(frame, index, name, None, x, y, changed)
         if run is None and task.memo:
             found = self._memo(frame, task, index, x, y)
             if isinstance(found, Run):
-                cached = self.new(frame, name)
-                cached.parts, cached.counts, cached.origin = found.parts, task.components, found.name
-                self.enters(cached, "Pending", None)
-                self.enters(cached, "Cached", None, found.events[-1].value)
-                return found.events[-1].value
+                return self.reuses(name, found).events[-1].value
             return self._run(frame, index, name, None, x, y, found)
         if run is None:
             return self._run(frame, index, name, None, x, y, self.changed(frame, task, x, y))
@@ -231,12 +237,15 @@ class Model(Memos):
         self.recorded[run.name] = there
 
     def changed(self, frame: Frame, task: Task, x: int, y: int) -> Any:
-        if not frame.resumed:
+        """Why a call runs that is not on record: a similar one is. In a fork's new bodies it may be said, or not."""
+        fork = root_of(frame.name) in self.forks
+        if not frame.resumed and not fork:
             return None
         # Of calls at once, which have been asked for by now is anybody's guess.
-        others = self.unasked[frame.flow].values() if self.at_once is None else self.recorded[frame.flow]
+        doubtful = self.at_once is not None or fork
+        others = self.recorded[frame.flow] if doubtful else self.unasked[frame.flow].values()
         those = [run for run in others if run.name[2] == task.name]
-        if self.at_once is None:
+        if not doubtful:
             return nearest(task.counted(x, y), those)
         told = nearest(task.counted(x, y), those, among=0)
         return told if told is None else AnyOf([*told, None])
@@ -328,6 +337,9 @@ class Model(Memos):
         name = (*base, frame.equal[base])
         run = self.runs.get(name)
         inside = Frame(name, name, x, frame.mark, resumed=run is not None)
+        reused, _ = self.forked(frame, name) if run is None else (None, None)
+        if reused is not None:
+            return self.reuses(name, reused).events[-1].value
         if run is None:
             run = self.runs[name] = Run(name, name)
         elif run.state == "Completed":

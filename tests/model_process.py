@@ -67,6 +67,7 @@ class Seen:
     """A run as the journal has it: its id, its transitions ``(state, message, value)``, and the values it yielded."""
 
     id: str
+    row: int
     events: list[tuple[str, str | None, Any]]
     yields: list[Any] = field(default_factory=list)
 
@@ -137,7 +138,7 @@ def seen(journal: Path) -> dict[tuple[Any, ...], Seen]:
                         continue
                     name += tuple(names["task", row] for row in sorted(run["upstream"]))
                 names[kind, row] = name
-                found[name] = Seen(run["id"], run["events"], run["yields"])
+                found[name] = Seen(run["id"], row, run["events"], run["yields"])
             assert len(later) < len(waiting)
             waiting = later
     return found
@@ -229,6 +230,10 @@ def _run(job: dict[str, Any]) -> None:
     from durable.clock import use_clock
 
     class Clock(FakeClock):
+        def now(self) -> int:
+            self.ticks += 1
+            return super().now() + self.ticks  # what is recorded later is later
+
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
             model_kit.point()
@@ -243,7 +248,7 @@ def _run(job: dict[str, Any]) -> None:
     module = importlib.util.module_from_spec(specification)
     sys.modules["job"] = module
     clock = Clock()
-    clock.seconds = job["now"]
+    clock.seconds, clock.ticks = job["now"], 0
     with use_clock(clock):
         specification.loader.exec_module(module)
         try:

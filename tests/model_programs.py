@@ -345,7 +345,7 @@ def tasks(draw: Any, index: int) -> Task:
     if made.policy == "DEFAULT":
         made.persist = draw(st.sampled_from((True, True, False)))
     if made.memo:
-        made.expires = draw(st.sampled_from((None, 60)))
+        made.expires = draw(st.sampled_from((None, 63)))
     made.on_interrupt = draw(st.sampled_from(("retry", "retry", "retry", "fail")))
     return made
 

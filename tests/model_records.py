@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -103,9 +104,9 @@ class Journal:
         self.runs: dict[Name, Run] = {}
         self.roots: list[tuple[Name, tuple[int, bool]]] = []  # with what each was called, and whether by a key
         self.last: dict[Name, float] = {}
+        self.forks: dict[Name, Any] = {}  # by their names: `model_forks.Fork`
         self.now = 0.0
         self.order = 0
-        self.processes: list[int] = []  # how many transitions there were before each
         self.log: list[tuple[str, int, int, int]] = []
         self.points = 0
         self.how = "kill"
@@ -152,10 +153,7 @@ class Journal:
             self.at_once.setdefault(run.name, Before(len(run.events), len(run.yields), *counted_by))
         self.order += 1
         run.events.append(Event(state, self.order, why, value, kept))
-        root = run.name
-        while root[0] != "run":
-            root = root[1]
-        self.last[root] = self.now
+        self.last[root_of(run.name)] = self.now
 
     def _mark(self, run: Run, *states: str) -> int:
         return max((e.order for e in run.failures if not states or e.state in states), default=0)
@@ -182,6 +180,13 @@ def shown(value: Any) -> Any:
     return value if found is None else value[: found.end()]
 
 
+def root_of(name: Name) -> Name:
+    """The run of the flow that a run belongs to."""
+    while name[0] != "run":
+        name = name[1]
+    return name
+
+
 def moved(name: Name, root: Name, to: Name) -> Name:
     """The name of the same call in another run of the flow."""
     if name == root:
@@ -194,22 +199,19 @@ def different(before: dict[str, Any], now: dict[str, Any]) -> str:
     return f"source changed: {', '.join(names) or 'itself'}"
 
 
-def nearest(given: tuple[int, ...], others: list[Run], among: int = NEAREST) -> Any:
+def nearest(given: tuple[int, ...], others: Collection[Run], among: int = NEAREST) -> Any:
     """Which argument of the most similar recorded call was another one."""
-    told, compared, unmade = [], 0, False
+    told, skipped = [], False
     for run in others:
         before = run.name[3]
-        if len(before) != len(given) or before == given:
-            continue
-        compared += 1
-        if "?" in before:  # it was never made, for want of a value
-            unmade = True
+        if len(before) != len(given) or before == given or "?" in before:  # "?": it was never made, for want of a value
+            skipped = True
             continue
         pairs = [(n, b, g) for n, b, g in zip("xy", before, given, strict=False) if b != g]
         told.append(f"inputs changed: {', '.join(f'{n}: {b} -> {g}' for n, b, g in pairs)}")
-    if compared <= among:
+    if len(others) <= among:
         fewest = min((text.count("->") for text in told), default=0)
         told = [text for text in told if text.count("->") == fewest]
-    elif told and unmade:
+    elif told and skipped:
         return AnyOf([*told, None])
     return AnyOf(told) if told else None

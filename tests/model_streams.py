@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_kit import mix
 from model_programs import GENERATOR, Task
-from model_records import CLOSED, CUT_OFF, IN_FLIGHT, Boomed, Cut, Event, Frame, Name, Run
+from model_records import CLOSED, CUT_OFF, IN_FLIGHT, OVER, Boomed, Cut, Event, Frame, Name, Run
 
 if TYPE_CHECKING:
     from model import Model
@@ -27,10 +27,15 @@ class Stream:
         why: Any = None
         end: Event | None = None
         if run is None:
-            why = model.changed(frame, task, x, 0)
-        else:
+            reused, why = model.forked(frame, name, task, GENERATOR)
+            if reused is not None:
+                run = model.reuses(name, reused)
+            else:
+                why = why or model.changed(frame, task, x, 0)
+        if run is not None:
             last = run.events[-1]
-            if last.state == "Completed" and last.kept or last.state == "Failed" and last.order > frame.mark:
+            is_history = last.state == "Failed" and last.order > frame.mark
+            if is_history or (last.state in OVER and last.kept):
                 end = last
             elif last.state == "Completed":
                 why = CLOSED
@@ -40,7 +45,8 @@ class Stream:
                 why = "interrupted" if last.state == "Crashed" else CUT_OFF
         self.why = why
         spent, _ = model.spent(frame, run)
-        for value in list(run.yields) if run is not None else []:
+        recorded = [] if run is None else run.yields if run.state != "Cached" else model.runs[run.origin].yields
+        for value in list(recorded):
             served += 1
             yield value
         if end is not None:

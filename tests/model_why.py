@@ -11,12 +11,12 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_right
 from collections import Counter
 from typing import Any
 
 from model import Model
-from model_records import CUT_OFF, NOTHING, OVER, AnyOf, Name, Run, is_reason, moved
+from model_records import CUT_OFF, NOTHING, OVER, AnyOf, Name, Run, is_reason, moved, root_of
 
 STARTS = ("Running", "Retrying")
 counted: Counter[str] = Counter()
@@ -50,15 +50,10 @@ def check(model: Model, root: Run, document: dict[str, Any], names: dict[str, Na
         counted[f"why {entry['verdict']}"] += 1
 
 
-def root_of(name: Name) -> Name:
-    """The run of the flow that a run belongs to."""
-    while name[0] != "run":
-        name = name[1]
-    return name
-
-
 def _before(model: Model, root: Run) -> Run | None:
-    """The newest earlier run of the flow."""
+    """What it was forked from, or the newest earlier run of the flow."""
+    if root.name in model.forks:
+        return model.runs[model.forks[root.name].original]
     return model.runs.get(("run", root.name[1] - 1))
 
 
@@ -67,19 +62,19 @@ class _Said:
         self.model, self.root, self.names = model, root, names
 
     def executions(self, run: Run) -> list[int]:
-        """In which executions of its flow run a body began: a process is one."""
-        taken_up = self._processes(self.model.runs[run.flow])
-        return [taken_up.index(process) + 1 for process in self._processes(run)]
+        """In which executions of its flow run a body began."""
+        taken_up = self._taken_up(run)
+        return sorted({bisect_right(taken_up, event.order) for event in run.events if event.state in STARTS})
 
-    def _processes(self, run: Run) -> list[int]:
-        begun = [bisect_left(self.model.processes, event.order) for event in run.events if event.state in STARTS]
-        return sorted(set(begun))
+    def _taken_up(self, run: Run) -> list[int]:
+        """When the executions of a task run's flow run began."""
+        return [event.order for event in self.model.runs[run.flow].events if event.state == "Running"]
 
     def word(self, run: Run) -> str:
         executions = self.executions(run)
         if not executions:
             return "cached" if run.state == "Cached" else "did not run"
-        if run.state in OVER and executions[-1] < len(self._processes(self.model.runs[run.flow])):
+        if run.state in OVER and executions[-1] < len(self._taken_up(run)):
             return "replayed"
         return "ran" if self._again(run) is None else "ran again"
 
@@ -133,13 +128,15 @@ class _Said:
         if reason.startswith("a new run: "):
             return not run.counts if " its policy reuses no result of another run" in reason else not old.counts
         if reason.startswith("expired: "):
-            return old.expires is not None
+            return old.expires is not None and old.key == run.key
         if reason.startswith("source changed: "):
             return old.parts != run.parts and "TASK_SOURCE" in run.counts
         if reason.startswith("another cache key than in "):
             return run.state in OVER and old.key != run.key
         later = old.events[-1].order > run.events[0].order
-        return run.state not in OVER if " was not found: " in reason else " was there: " in reason and later
+        if " was not used: " in reason:
+            return run.state not in OVER or not run.events[-1].kept
+        return " was there: " in reason and later
 
     def _others(self, run: Run, earlier: Run) -> list[Run]:
         """The task runs of the same task in the run before."""

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from model import Model
 from model_process import Seen, Server, command, root_id, seen
-from model_records import Event, Name, is_reason, shown
+from model_records import Event, Name, is_reason, root_of, shown
 from scripts import Script
 
 SOAK = float(os.environ.get("MODEL_SECONDS", "0"))
@@ -119,6 +119,33 @@ class Journeys(RuleBasedStateMachine):
         counted["cancelled"] += 1
         self.check_journal(seen(journal))
 
+    @precondition(lambda self: self.ended())
+    @rule(data=st.data())
+    def fork(self, data: Any) -> None:
+        number = data.draw(st.sampled_from(self.ended()))
+        journal = self.folder / "runs.db"
+        before = seen(journal)
+        tasks = [name for name in before if name[0] == "task" and root_of(name) == ("run", number)]
+        start = data.draw(st.sampled_from(sorted(tasks, key=lambda name: before[name].row)))
+        by_name = data.draw(st.booleans())
+        if by_name:
+            start = min((name for name in tasks if name[2] == start[2]), key=lambda name: before[name].row)
+        made = self.model.fork(number, start, {name: before[name].row for name in tasks})
+        word = start[2] if by_name else before[start].id
+        told = json.loads(command(self.model.now, "fork", journal, before["run", number].id, "--from", word, "--json"))
+        after = seen(journal)
+        ids = [told["run"], told["forked_from"], told["before"]]
+        _same("what it forked", ids, [after[made].id, before["run", number].id, before[start].id])
+        _same("how many it reuses", told["reused"], self.model.reused(made))
+        counted["forked"] += 1
+        self.check_journal(after)
+
+    def ended(self) -> list[int]:
+        """Flow runs that have ended and called a task, by number."""
+        called = {root_of(name) for name in self.model.runs if name[0] == "task"}
+        roots = [self.model.runs[name] for name, _ in self.model.roots]
+        return [n for n, run in enumerate(roots, 1) if run.state in ("Completed", "Failed") and run.name in called]
+
     def left_behind(self) -> list[int]:
         """Flow runs whose process has died, by number."""
         runs = [self.model.runs[name] for name, _ in self.model.roots]
@@ -130,7 +157,7 @@ class Journeys(RuleBasedStateMachine):
         x=st.sampled_from((1, 1, 2)),
         cut=st.none() | st.integers(0, 200),
         how=st.sampled_from(("kill", "kill", "interrupt")),
-        which=st.sampled_from(("auto",) * 4 + ("never", "key", "key")),
+        which=st.sampled_from(("auto",) * 4 + ("never", "key", "key", "fork", "fork")),
         waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
         why=st.sampled_from((None, 0, 0, 1, 2)),
     )
@@ -138,6 +165,13 @@ class Journeys(RuleBasedStateMachine):
         self.epoch += 1
         self.model.now += waited
         model = self.model
+        resume = "never" if which == "never" else "auto"
+        if which == "fork":
+            which = "fork" if model.waiting() else "auto"
+        if which == "fork":
+            name = model.waiting()[-1].name
+            x = dict(model.roots)[name][0]
+            resume = seen(self.folder / "runs.db")[name].id
         trial = copy.deepcopy(model)
         trial.execute(self.program, x, self.epoch, 0, how, which)
         at = 0 if cut is None or not trial.points else 1 + cut % trial.points
@@ -152,7 +186,7 @@ class Journeys(RuleBasedStateMachine):
             how=how,
             now=model.now,
             key=f"key {x}" if which == "key" else None,
-            environment={"DURABLE_RESUME": "never" if which == "never" else "auto"},
+            environment={"DURABLE_RESUME": resume},
         )
         there = seen(self.folder / "runs.db")
         end, value = model.execute(self.program, x, self.epoch, at, how, which)
