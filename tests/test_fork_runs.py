@@ -189,6 +189,8 @@ def test_failures_are_run_again_and_changed_source_decides_where_it_was_asked_to
     script.ran()
     script.ok(DURABLE_RESUME=again)
     assert script.ran()[:2] == ["never", "extra"], "TASK_SOURCE: its source is another one"
+    said = script.query("SELECT reason FROM task_runs WHERE task = 'extra' ORDER BY task_run_row DESC LIMIT 1")
+    assert said == [("source changed: job:extra",)]
 
 
 def test_what_it_says_and_what_inspect_makes_of_it(script):
