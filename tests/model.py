@@ -38,15 +38,12 @@ from model_records import (
     OVER,
     RETRIED,
     YOUNG,
-    AnyOf,
     Boomed,
     Cut,
     Frame,
     Name,
     Run,
     different,
-    nearest,
-    root_of,
 )
 from model_streams import Stream
 
@@ -124,18 +121,10 @@ class Model(Forks):
         task = self.program.tasks[index]
         run, name = self._find(frame, task, x, y, upstream)
         if run is None:
-            reused, changed = self.forked(frame, name, task, index)
-            if reused is not None:
-                return self.reuses(name, reused).events[-1].value
-            if changed is not None:
-                return self._run(frame, index, name, None, x, y, changed)
-        if run is None and task.memo:
-            found = self._memo(frame, task, index, x, y)
+            found = self.elsewhere(frame, name, task, index, x, y)
             if isinstance(found, Run):
                 return self.reuses(name, found).events[-1].value
             return self._run(frame, index, name, None, x, y, found)
-        if run is None:
-            return self._run(frame, index, name, None, x, y, self.changed(frame, task, x, y))
         known, why = self._known(frame, task, index, run)
         return known if why is None else self._run(frame, index, name, run, x, y, None if why is NOTHING else why)
 
@@ -177,7 +166,7 @@ class Model(Forks):
         again = run is not None
         run = run or self.new(frame, name)
         self.begins(run, why)
-        run.parts, run.counts = parts_of(self.program, index), task.components if task.memo else frozenset()
+        run.parts, run.counts = self.source(task, index)
         while True:
             attempt = run.attempts
             inside = Frame(name, frame.flow, frame.x, mark, resumed=again)
@@ -235,20 +224,6 @@ class Model(Forks):
         there = [r for r in self.runs.values() if r.flow == run.name and r.name[0] == "task"] if frame.resumed else []
         self.unasked[run.name] = {r.name: r for r in there}
         self.recorded[run.name] = there
-
-    def changed(self, frame: Frame, task: Task, x: int, y: int) -> Any:
-        """Why a call runs that is not on record: a similar one is. In a fork's new bodies it may be said, or not."""
-        fork = root_of(frame.name) in self.forks
-        if not frame.resumed and not fork:
-            return None
-        # Of calls at once, which have been asked for by now is anybody's guess.
-        doubtful = self.at_once is not None or fork
-        others = self.recorded[frame.flow] if doubtful else self.unasked[frame.flow].values()
-        those = [run for run in others if run.name[2] == task.name]
-        if not doubtful:
-            return nearest(task.counted(x, y), those)
-        told = nearest(task.counted(x, y), those, among=0)
-        return told if told is None else AnyOf([*told, None])
 
     # A body.
 
@@ -342,7 +317,7 @@ class Model(Forks):
             return self.reuses(name, reused).events[-1].value
         if run is None:
             run = self.runs[name] = Run(name, name)
-        elif run.state == "Completed":
+        elif run.state in OVER:
             return run.events[-1].value
         elif run.state == "Failed" and run.events[-1].order > frame.mark:
             raise run.events[-1].value

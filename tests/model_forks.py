@@ -3,18 +3,19 @@
 1. A fork is a run of its own, which is begun only when it is asked for by its id. Then it is like any other.
 2. A call that has no record of its own there takes the result of the same call of the original, if that completed, is
    kept, and had begun before TASK; but not if TASK was called in it, its policy is NONE, or it is counted by source
-   that has changed. It is Cached, and from the run that computed the result.
+   that has changed. It is Cached, and from the run that computed the result. A generator that the original had taken
+   so itself, and not by a memo, is executed again.
 3. A subflow is reused as a whole if it and all that was called in it began before TASK.
 4. The original stays as it is.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model_memos import Memos
-from model_programs import Task, parts_of
-from model_records import OVER, Frame, Name, Run, different, moved, root_of
+from model_programs import GENERATOR, Task, parts_of
+from model_records import OVER, AnyOf, Frame, Name, Run, different, moved, nearest, root_of
 
 
 class Fork(NamedTuple):
@@ -67,11 +68,40 @@ class Forks(Memos):
             return None, None
         if not found.events[-1].kept or (task is not None and task.policy == "NONE"):
             return None, None
+        if task is not None and index == GENERATOR and found.state == "Cached" and not found.counts:
+            return None, None
         if task is not None and "TASK_SOURCE" in task.components:
             now = parts_of(self.program, index)
             if found.parts != now:
                 return None, different(found.parts, now)
         return found, None
+
+    def elsewhere(self, frame: Frame, name: Name, task: Task, index: int, x: int, y: int) -> Any:
+        """The run whose result a call takes that is not on record, or why it runs."""
+        reused, changed = self.forked(frame, name, task, index)
+        if reused is not None:
+            return reused
+        if not task.memo:
+            return changed or self.changed(frame, task, x, y)
+        found = self.memo(frame, task, index, x, y)
+        if changed is None or isinstance(found, Run):
+            return found
+        told = found if isinstance(found, AnyOf) else [found]
+        return AnyOf([changed, *(why for why in told if why is not None)])  # which has the word is told nowhere
+
+    def changed(self, frame: Frame, task: Task, x: int, y: int) -> Any:
+        """Why a call runs that is not on record: a similar one is. In a fork's new bodies it may be said, or not."""
+        fork = root_of(frame.name) in self.forks
+        if not frame.resumed and not fork:
+            return None
+        # Of calls at once, which have been asked for by now is anybody's guess.
+        doubtful = self.at_once is not None or fork
+        others = self.recorded[frame.flow] if doubtful else self.unasked[frame.flow].values()
+        those = [run for run in others if run.name[2] == task.name]
+        if not doubtful:
+            return nearest(task.counted(x, y), those)
+        told = nearest(task.counted(x, y), those, among=0)
+        return told if told is None else AnyOf([*told, None])
 
     def reuses(self, name: Name, of: Run) -> Run:
         """A call takes another run's result."""

@@ -340,6 +340,8 @@ def tasks(draw: Any, index: int) -> Task:
     made.delay = draw(st.sampled_from((0, 0, 5)))
     if index == GENERATOR:
         made.yields = draw(st.integers(0, 3))
+        made.policy = draw(st.sampled_from(("DEFAULT", "DEFAULT", "INPUTS", "INPUTS + RUN_ID")))
+        made.expires = draw(st.sampled_from((None, 63))) if made.memo else None
         return made
     made.policy = draw(st.sampled_from(("DEFAULT", "DEFAULT", "DEFAULT + TASK_SOURCE", *POLICIES)))
     if made.policy == "DEFAULT":

@@ -166,7 +166,7 @@ class AnyOf(list[Any]):
 def is_reason(found: str | None, why: Any) -> bool:
     """Whether a recorded reason is the one that is expected."""
     if isinstance(why, AnyOf):
-        return found in why
+        return any(is_reason(found, one) for one in why)
     if why == "expired":
         return found is not None and found.startswith("expired: ")
     if isinstance(why, str) and why.startswith("previous failed: "):

@@ -27,11 +27,8 @@ class Stream:
         why: Any = None
         end: Event | None = None
         if run is None:
-            reused, why = model.forked(frame, name, task, GENERATOR)
-            if reused is not None:
-                run = model.reuses(name, reused)
-            else:
-                why = why or model.changed(frame, task, x, 0)
+            found = model.elsewhere(frame, name, task, GENERATOR, x, 0)
+            run, why = (model.reuses(name, found), None) if isinstance(found, Run) else (None, found)
         if run is not None:
             last = run.events[-1]
             is_history = last.state == "Failed" and last.order > frame.mark
@@ -56,6 +53,7 @@ class Stream:
             return
         run = self.run = run or model.new(frame, name)
         model.begins(run, why)
+        run.parts, run.counts = model.source(task, GENERATOR)
         self.live = iter(())
         while True:
             attempt = run.attempts

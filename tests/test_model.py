@@ -284,7 +284,7 @@ def machine(tmp_path: Path) -> Any:
 
 def test_what_runs_and_what_is_recorded_is_what_the_documents_say(machine: Any) -> None:
     quick = settings(
-        max_examples=20,
+        max_examples=45,
         stateful_step_count=10,
         derandomize=True,
         database=None,
