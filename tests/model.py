@@ -22,6 +22,8 @@ Rules, by their number in the README's "What is promised" where they have one:
 11. With an idempotency key a call of a flow is that key's run, of any age: its result if it completed. Without one it
    is no key's.
 12. A run that was cancelled is not continued; a key's says so.
+
+What is not on record is looked for elsewhere: `model_memos`, `model_forks`. What `durable why` says: `model_why`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ POLICIES = (
     "INPUTS + RUN_ID",
     "INPUTS + FLOW_PARAMETERS",
     "TASK_SOURCE",
+    'INPUTS.configure(isolation_level="SERIALIZABLE")',
 )
 
 
@@ -95,7 +96,7 @@ class Task:
 
     @property
     def components(self) -> frozenset[str]:
-        return frozenset(self.policy.split(" - ")[0].split(" + "))
+        return frozenset(self.policy.split(".")[0].split(" - ")[0].split(" + "))
 
     @property
     def checkpoint(self) -> bool:

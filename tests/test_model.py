@@ -1,7 +1,8 @@
 """Random programs, edited between executions and cut off anywhere, do what the documents say: `model` predicts it.
 
-For every process: how it ends, which bodies run and what attempt each is told to be; and then, for every run in the
-journal, all transitions with their reasons, values and errors, and what was yielded.
+For every process: how it ends, which bodies run and what attempt each is told to be; then, for every run in the
+journal, all transitions with their reasons, values and errors, and what was yielded; and mostly what `durable why` says
+of one of the runs. And what `durable cancel` and `durable fork` record.
 
 ``MODEL_SECONDS=900 pytest tests/test_model.py -s`` goes on for so long with new programs, and says how far it came.
 """
@@ -157,7 +158,7 @@ class Journeys(RuleBasedStateMachine):
         x=st.sampled_from((1, 1, 2)),
         cut=st.none() | st.integers(0, 200),
         how=st.sampled_from(("kill", "kill", "interrupt")),
-        which=st.sampled_from(("auto",) * 4 + ("never", "key", "key", "fork", "fork")),
+        which=st.sampled_from(("auto", "fork") * 3 + ("never", "key", "key")),
         waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
         why=st.sampled_from((None, 0, 0, 1, 2)),
     )
@@ -284,7 +285,7 @@ def machine(tmp_path: Path) -> Any:
 
 def test_what_runs_and_what_is_recorded_is_what_the_documents_say(machine: Any) -> None:
     quick = settings(
-        max_examples=45,
+        max_examples=50,
         stateful_step_count=10,
         derandomize=True,
         database=None,
