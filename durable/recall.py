@@ -99,11 +99,11 @@ def recall(asked: Asked, cache_key: bytes | None) -> Known:
     record = scope.recorded(asked.key) if scope.has_history else None
     if record is not None:
         return _own(asked, record, cache_key)
-    if asked.original is not None and (reused := _reused(asked, asked.original, cache_key)) is not None:
+    reused = _reused(asked, asked.original, cache_key) if asked.original is not None else None
+    if isinstance(reused, Known):
         return reused
-    if policy.is_memo:
-        return _memo(asked, cache_key)
-    return Known(reason=_changed(asked) if scope.has_history else None)
+    known = _memo(asked, cache_key) if policy.is_memo else Known(reason=_changed(asked) if scope.has_history else None)
+    return known if reused is None or known.ended or known.reason is not None else known._replace(reason=reused)
 
 
 def at_once(definition: TaskDefinition, scope: Scope, key: bytes) -> Any:
@@ -220,14 +220,16 @@ def _value(asked: Asked, record: TaskRecord, outcome: Outcome) -> Any:
         raise UnresolvedClass(error.module, error.qualname, reason) from None
 
 
-def _reused(asked: Asked, original: bytes, cache_key: bytes | None) -> Known | None:
-    """What the call that this one stands for came to, in the run that was forked (see `durable.forks`)."""
+def _reused(asked: Asked, original: bytes, cache_key: bytes | None) -> Known | str | None:
+    """What the call that this one stands for came to, in the run that was forked (see `durable.forks`); or why that is
+    of no use.
+    """
     policy, record = asked.definition.policy, reusable_task(asked.scope, original)
     if record is None or record.result_id is None or not policy.reuses:
         return None
     outcome = asked.scope.journal.outcome_of(record)
-    if _disagrees(asked, record, outcome, cache_key) is not None:
-        return None
+    if (reason := _disagrees(asked, record, outcome, cache_key)) is not None:
+        return reason
     row = outcome.task_run or record.id
     if asked.definition.is_generator and row == record.id and record.state is CACHED:
         return None  # whose values they were is not known

@@ -22,6 +22,8 @@ Rules, by their number in the README's "What is promised" where they have one:
 11. With an idempotency key a call of a flow is that key's run, of any age: its result if it completed. Without one it
    is no key's.
 12. A run that was cancelled is not continued; a key's says so.
+
+What is not on record is looked for elsewhere: `model_memos`, `model_forks`. What `durable why` says: `model_why`.
 """
 
 from __future__ import annotations
@@ -29,8 +31,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from model_forks import Forks
 from model_kit import mix
-from model_memos import Memos
 from model_programs import CHAINS, GENERATOR, Call, Group, Loop, Program, Step, Sub, Task, parts_of
 from model_records import (
     CUT_OFF,
@@ -38,19 +40,17 @@ from model_records import (
     OVER,
     RETRIED,
     YOUNG,
-    AnyOf,
     Boomed,
     Cut,
     Frame,
     Name,
     Run,
     different,
-    nearest,
 )
 from model_streams import Stream
 
 
-class Model(Memos):
+class Model(Forks):
     """The journal as it must be after each process."""
 
     # A process.
@@ -68,16 +68,20 @@ class Model(Memos):
             return ("interrupted" if how == "interrupt" else "killed"), None
 
     def _root(self, x: int, which: str) -> Any:
-        """A call of the flow: "auto", "never" resumed, or by "key": rules 8 and 11."""
+        """A call of the flow: "auto", "never" resumed, by "key", or with a fork's id: rules 8 and 11."""
         given = (x, which == "key")
         known = [self.runs[name] for name, called in self.roots if called == given]
         if which == "key" and known and known[0].state == "Completed":
             return known[0].events[-1].value
         if which == "key" and known and known[0].state == "Cancelled":
             raise Boomed("NothingToResume", "")
-        known = [run for run in known if run.state not in ("Completed", "Cancelled")]
+        known = [run for run in known if run.state not in ("Completed", "Cancelled", "Pending")]
         young = [run for run in known if which == "key" or self.now - self.last[run.name] <= YOUNG]
-        if young and which != "never":
+        if which == "fork":
+            run = self.waiting()[-1]
+            spent, frame = 0, Frame(run.name, run.name, x, 0, resumed=False)
+            self.begins(run, None)
+        elif young and which != "never":
             run = young[-1]
             spent = sum(e.order > self._mark(run, "Failed") for e in run.failures)
             frame = Frame(run.name, run.name, x, self._mark(run), resumed=True)
@@ -118,17 +122,11 @@ class Model(Memos):
     def _call(self, frame: Frame, index: int, x: int, y: int, upstream: Name | None = None) -> Any:
         task = self.program.tasks[index]
         run, name = self._find(frame, task, x, y, upstream)
-        if run is None and task.memo:
-            found = self._memo(frame, task, index, x, y)
-            if isinstance(found, Run):
-                cached = self.new(frame, name)
-                cached.parts = found.parts
-                self.enters(cached, "Pending", None)
-                self.enters(cached, "Cached", None, found.events[-1].value)
-                return found.events[-1].value
-            return self._run(frame, index, name, None, x, y, found)
         if run is None:
-            return self._run(frame, index, name, None, x, y, self.changed(frame, task, x, y))
+            found = self.elsewhere(frame, name, task, index, x, y)
+            if isinstance(found, Run):
+                return self.reuses(name, found).events[-1].value
+            return self._run(frame, index, name, None, x, y, found)
         known, why = self._known(frame, task, index, run)
         return known if why is None else self._run(frame, index, name, run, x, y, None if why is NOTHING else why)
 
@@ -170,7 +168,7 @@ class Model(Memos):
         again = run is not None
         run = run or self.new(frame, name)
         self.begins(run, why)
-        run.parts = parts_of(self.program, index)
+        run.parts, run.counts = self.source(task, index)
         while True:
             attempt = run.attempts
             inside = Frame(name, frame.flow, frame.x, mark, resumed=again)
@@ -228,17 +226,6 @@ class Model(Memos):
         there = [r for r in self.runs.values() if r.flow == run.name and r.name[0] == "task"] if frame.resumed else []
         self.unasked[run.name] = {r.name: r for r in there}
         self.recorded[run.name] = there
-
-    def changed(self, frame: Frame, task: Task, x: int, y: int) -> Any:
-        if not frame.resumed:
-            return None
-        # Of calls at once, which have been asked for by now is anybody's guess.
-        others = self.unasked[frame.flow].values() if self.at_once is None else self.recorded[frame.flow]
-        those = [run for run in others if run.name[2] == task.name]
-        if self.at_once is None:
-            return nearest(task.counted(x, y), those)
-        told = nearest(task.counted(x, y), those, among=0)
-        return told if told is None else AnyOf([*told, None])
 
     # A body.
 
@@ -327,9 +314,12 @@ class Model(Memos):
         name = (*base, frame.equal[base])
         run = self.runs.get(name)
         inside = Frame(name, name, x, frame.mark, resumed=run is not None)
+        reused, _ = self.forked(frame, name) if run is None else (None, None)
+        if reused is not None:
+            return self.reuses(name, reused).events[-1].value
         if run is None:
             run = self.runs[name] = Run(name, name)
-        elif run.state == "Completed":
+        elif run.state in OVER:
             return run.events[-1].value
         elif run.state == "Failed" and run.events[-1].order > frame.mark:
             raise run.events[-1].value

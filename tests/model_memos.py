@@ -24,7 +24,11 @@ class Memos(Journal):
         }
         return (task.name, *((kind, facts[kind]) for kind in sorted(task.components)))
 
-    def _memo(self, frame: Frame, task: Task, index: int, x: int, y: int) -> Any:
+    def source(self, task: Task, index: int) -> tuple[dict[str, Any], frozenset[str]]:
+        """What a run counts by that begins now: its source, and the components of a memo policy."""
+        return parts_of(self.program, index), task.components if task.memo else frozenset()
+
+    def memo(self, frame: Frame, task: Task, index: int, x: int, y: int) -> Any:
         """The run whose result it is, or why there is none."""
         now = parts_of(self.program, index)
         found = self._computed(self._key(frame, task, x, y, now))

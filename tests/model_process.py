@@ -64,14 +64,16 @@ class Server:
 
 @dataclass
 class Seen:
-    """A run as the journal has it: its transitions ``(state, message, value)``, and the values it yielded."""
+    """A run as the journal has it: its id, its transitions ``(state, message, value)``, and the values it yielded."""
 
+    id: str
+    row: int
     events: list[tuple[str, str | None, Any]]
     yields: list[Any] = field(default_factory=list)
 
 
-def command(now: float, *words: Any) -> None:
-    """Run a command of `durable`, at this time and in this process."""
+def command(now: float, *words: Any) -> str:
+    """What a command of `durable` prints that is run at this time, in this process."""
     from scripts import FakeClock
 
     from durable import close_journals
@@ -80,13 +82,14 @@ def command(now: float, *words: Any) -> None:
 
     clock = FakeClock()
     clock.seconds = now
-    with use_clock(clock), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with use_clock(clock), redirect_stdout(io.StringIO()) as printed, redirect_stderr(io.StringIO()):
         try:
             main([str(word) for word in words])
         except SystemExit as leaving:
             assert not leaving.code, f"durable {words}: {leaving.code}"
         finally:
             close_journals()
+    return printed.getvalue()
 
 
 def root_id(journal: Path, number: int) -> str:
@@ -135,7 +138,7 @@ def seen(journal: Path) -> dict[tuple[Any, ...], Seen]:
                         continue
                     name += tuple(names["task", row] for row in sorted(run["upstream"]))
                 names[kind, row] = name
-                found[name] = Seen(run["events"], run["yields"])
+                found[name] = Seen(run["id"], row, run["events"], run["yields"])
             assert len(later) < len(waiting)
             waiting = later
     return found
@@ -144,16 +147,17 @@ def seen(journal: Path) -> dict[tuple[Any, ...], Seen]:
 def _runs(db: sqlite3.Connection, kind: str) -> dict[int, dict[str, Any]]:
     if kind == "flow":
         text = (
-            "SELECT r.id, r.parent_task_run_id, r.parent_flow_run_id, f.name, r.parameters, 1, k.name, NULL "
-            "FROM flow_run AS r JOIN flow AS f ON f.id = r.flow_id JOIN state_kind AS k ON k.code = r.state ORDER BY 1"
+            "SELECT r.id, r.parent_task_run_id, r.parent_flow_run_id, f.name, r.parameters, 1, k.name, NULL, hex(r.key)"
+            " FROM flow_run AS r JOIN flow AS f ON f.id = r.flow_id JOIN state_kind AS k ON k.code = r.state ORDER BY 1"
         )
     else:
         text = (
-            "SELECT r.id, r.parent_id, r.flow_run_id, f.name, r.inputs, r.occurrence, k.name, r.reason "
+            "SELECT r.id, r.parent_id, r.flow_run_id, f.name, r.inputs, r.occurrence, k.name, r.reason, hex(r.key) "
             "FROM task_run AS r JOIN task AS f ON f.id = r.task_id JOIN state_kind AS k ON k.code = r.state ORDER BY 1"
         )
     runs = {
         row: {
+            "id": str(key).lower(),
             "parent": parent,
             "flow": flow,
             "name": name,
@@ -163,7 +167,7 @@ def _runs(db: sqlite3.Connection, kind: str) -> dict[int, dict[str, Any]]:
             "yields": [],
             "upstream": set(),
         }
-        for row, parent, flow, name, inputs, occurrence, state, reason in db.execute(text)
+        for row, parent, flow, name, inputs, occurrence, state, reason, key in db.execute(text)
     }
     for row, state, message, format_, payload in db.execute(
         f"SELECT s.{kind}_run_id, k.name, s.message, o.format, o.payload FROM {kind}_run_state AS s "
@@ -226,6 +230,10 @@ def _run(job: dict[str, Any]) -> None:
     from durable.clock import use_clock
 
     class Clock(FakeClock):
+        def now(self) -> int:
+            self.ticks += 1
+            return super().now() + self.ticks  # what is recorded later is later
+
         def sleep(self, seconds: float) -> None:
             super().sleep(seconds)
             model_kit.point()
@@ -240,7 +248,7 @@ def _run(job: dict[str, Any]) -> None:
     module = importlib.util.module_from_spec(specification)
     sys.modules["job"] = module
     clock = Clock()
-    clock.seconds = job["now"]
+    clock.seconds, clock.ticks = job["now"], 0
     with use_clock(clock):
         specification.loader.exec_module(module)
         try:

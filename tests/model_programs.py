@@ -27,6 +27,7 @@ POLICIES = (
     "INPUTS + RUN_ID",
     "INPUTS + FLOW_PARAMETERS",
     "TASK_SOURCE",
+    'INPUTS.configure(isolation_level="SERIALIZABLE")',
 )
 
 
@@ -95,7 +96,7 @@ class Task:
 
     @property
     def components(self) -> frozenset[str]:
-        return frozenset(self.policy.split(" - ")[0].split(" + "))
+        return frozenset(self.policy.split(".")[0].split(" - ")[0].split(" + "))
 
     @property
     def checkpoint(self) -> bool:
@@ -340,12 +341,14 @@ def tasks(draw: Any, index: int) -> Task:
     made.delay = draw(st.sampled_from((0, 0, 5)))
     if index == GENERATOR:
         made.yields = draw(st.integers(0, 3))
+        made.policy = draw(st.sampled_from(("DEFAULT", "DEFAULT", "INPUTS", "INPUTS + RUN_ID")))
+        made.expires = draw(st.sampled_from((None, 63))) if made.memo else None
         return made
     made.policy = draw(st.sampled_from(("DEFAULT", "DEFAULT", "DEFAULT + TASK_SOURCE", *POLICIES)))
     if made.policy == "DEFAULT":
         made.persist = draw(st.sampled_from((True, True, False)))
     if made.memo:
-        made.expires = draw(st.sampled_from((None, 60)))
+        made.expires = draw(st.sampled_from((None, 63)))
     made.on_interrupt = draw(st.sampled_from(("retry", "retry", "retry", "fail")))
     return made
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +16,7 @@ Name = tuple[Any, ...]
 RETRIED = ("Boom", "UnfinishedRun")  # failures of a body; other errors of durable are none
 NOTHING = object()  # it runs, and nothing recorded is a reason
 OVER = ("Completed", "Cached")
+_OWN = re.compile("TaskInterrupted|GeneratorDiverged|UnfinishedRun|NothingToResume")
 IN_FLIGHT = ("Running", "Retrying", "AwaitingRetry")
 
 
@@ -38,6 +41,8 @@ class Run:
     parts: dict[str, Any] = field(default_factory=dict)
     key: Any = None
     expires: float | None = None
+    counts: frozenset[str] = frozenset()  # what the policy it last ran under counts; empty: it finds no other run's
+    origin: Name = ()  # whose result a cached one has
 
     @property
     def state(self) -> str:
@@ -61,6 +66,7 @@ class Before(NamedTuple):
     parts: dict[str, Any]
     key: Any
     expires: float | None
+    counts: frozenset[str]
 
 
 class Boomed(Exception):
@@ -98,6 +104,7 @@ class Journal:
         self.runs: dict[Name, Run] = {}
         self.roots: list[tuple[Name, tuple[int, bool]]] = []  # with what each was called, and whether by a key
         self.last: dict[Name, float] = {}
+        self.forks: dict[Name, Any] = {}  # by their names: `model_forks.Fork`
         self.now = 0.0
         self.order = 0
         self.log: list[tuple[str, int, int, int]] = []
@@ -124,7 +131,7 @@ class Journal:
             if not events:
                 del self.runs[name]
             elif events == before.events:
-                run.parts, run.key, run.expires = before[2:]
+                run.parts, run.key, run.expires, run.counts = before[2:]
         self.doubtful = {}
 
     def new(self, frame: Frame, name: Name) -> Run:
@@ -142,13 +149,11 @@ class Journal:
 
     def enters(self, run: Run, state: str, why: Any, value: Any = None, *, kept: bool = True) -> None:
         if self.at_once is not None:
-            self.at_once.setdefault(run.name, Before(len(run.events), len(run.yields), run.parts, run.key, run.expires))
+            counted_by = run.parts, run.key, run.expires, run.counts
+            self.at_once.setdefault(run.name, Before(len(run.events), len(run.yields), *counted_by))
         self.order += 1
         run.events.append(Event(state, self.order, why, value, kept))
-        root = run.name
-        while root[0] != "run":
-            root = root[1]
-        self.last[root] = self.now
+        self.last[root_of(run.name)] = self.now
 
     def _mark(self, run: Run, *states: str) -> int:
         return max((e.order for e in run.failures if not states or e.state in states), default=0)
@@ -158,10 +163,35 @@ class AnyOf(list[Any]):
     """One of several reasons."""
 
 
-class Begins(str):
-    """How a reason begins, of which not more can be told."""
+def is_reason(found: str | None, why: Any) -> bool:
+    """Whether a recorded reason is the one that is expected."""
+    if isinstance(why, AnyOf):
+        return any(is_reason(found, one) for one in why)
+    if why == "expired":
+        return found is not None and found.startswith("expired: ")
+    if isinstance(why, str) and why.startswith("previous failed: "):
+        return shown(found) == shown(why)
+    return bool(found == why)
 
-    __slots__ = ()
+
+def shown(value: Any) -> Any:
+    """A value; of an error of durable's own, only which it is."""
+    found = _OWN.search(value) if isinstance(value, str) else None
+    return value if found is None else value[: found.end()]
+
+
+def root_of(name: Name) -> Name:
+    """The run of the flow that a run belongs to."""
+    while name[0] != "run":
+        name = name[1]
+    return name
+
+
+def moved(name: Name, root: Name, to: Name) -> Name:
+    """The name of the same call in another run of the flow."""
+    if name == root:
+        return to
+    return tuple(moved(part, root, to) if isinstance(part, tuple) else part for part in name)
 
 
 def different(before: dict[str, Any], now: dict[str, Any]) -> str:
@@ -169,22 +199,19 @@ def different(before: dict[str, Any], now: dict[str, Any]) -> str:
     return f"source changed: {', '.join(names) or 'itself'}"
 
 
-def nearest(given: tuple[int, ...], others: list[Run], among: int = NEAREST) -> Any:
+def nearest(given: tuple[int, ...], others: Collection[Run], among: int = NEAREST) -> Any:
     """Which argument of the most similar recorded call was another one."""
-    told, compared, unmade = [], 0, False
+    told, skipped = [], False
     for run in others:
         before = run.name[3]
-        if len(before) != len(given) or before == given:
-            continue
-        compared += 1
-        if "?" in before:  # it was never made, for want of a value
-            unmade = True
+        if len(before) != len(given) or before == given or "?" in before:  # "?": it was never made, for want of a value
+            skipped = True
             continue
         pairs = [(n, b, g) for n, b, g in zip("xy", before, given, strict=False) if b != g]
         told.append(f"inputs changed: {', '.join(f'{n}: {b} -> {g}' for n, b, g in pairs)}")
-    if compared <= among:
+    if len(others) <= among:
         fewest = min((text.count("->") for text in told), default=0)
         told = [text for text in told if text.count("->") == fewest]
-    elif told and unmade:
+    elif told and skipped:
         return AnyOf([*told, None])
     return AnyOf(told) if told else None

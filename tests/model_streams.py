@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from model_kit import mix
 from model_programs import GENERATOR, Task
-from model_records import CLOSED, CUT_OFF, IN_FLIGHT, Boomed, Cut, Event, Frame, Name, Run
+from model_records import CLOSED, CUT_OFF, IN_FLIGHT, OVER, Boomed, Cut, Event, Frame, Name, Run
 
 if TYPE_CHECKING:
     from model import Model
@@ -27,10 +27,12 @@ class Stream:
         why: Any = None
         end: Event | None = None
         if run is None:
-            why = model.changed(frame, task, x, 0)
-        else:
+            found = model.elsewhere(frame, name, task, GENERATOR, x, 0)
+            run, why = (model.reuses(name, found), None) if isinstance(found, Run) else (None, found)
+        if run is not None:
             last = run.events[-1]
-            if last.state == "Completed" and last.kept or last.state == "Failed" and last.order > frame.mark:
+            is_history = last.state == "Failed" and last.order > frame.mark
+            if is_history or (last.state in OVER and last.kept):
                 end = last
             elif last.state == "Completed":
                 why = CLOSED
@@ -40,7 +42,8 @@ class Stream:
                 why = "interrupted" if last.state == "Crashed" else CUT_OFF
         self.why = why
         spent, _ = model.spent(frame, run)
-        for value in list(run.yields) if run is not None else []:
+        recorded = [] if run is None else run.yields if run.state != "Cached" else model.runs[run.origin].yields
+        for value in list(recorded):
             served += 1
             yield value
         if end is not None:
@@ -50,6 +53,7 @@ class Stream:
             return
         run = self.run = run or model.new(frame, name)
         model.begins(run, why)
+        run.parts, run.counts = model.source(task, GENERATOR)
         self.live = iter(())
         while True:
             attempt = run.attempts

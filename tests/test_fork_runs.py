@@ -118,6 +118,7 @@ def test_a_fork_inside_a_task_reuses_what_the_task_had_called_before(script):
     second = script.query("SELECT id FROM task_runs WHERE task = 'inside' AND occurrence = 2")[0][0]
     made = forked(script, second[:8])
     assert made["before"] == second
+    assert made["reused"] == 3, "and not the one it was called in"
     assert script.ok(DURABLE_RESUME=made["run"]) == first
     assert script.ran()[:2] == ["outer 2", "inside 2"], "the first of the two equal calls is not made again"
 
@@ -148,6 +149,29 @@ def test_a_fork_of_a_fork(script):
     assert script.ran()[:3] == ["outer 2", "inside 2", "inside 2"]
 
 
+def test_why_says_from_which_task_run_what_is_reused_came(script):
+    """Also that of a fork of a fork: the one that computed it."""
+    script.write(in_colour(JOB, "sync"))
+    script.ok()
+    run = "-"
+    for _ in range(2):
+        run = forked(script, "last", run)["run"]
+        script.ok(DURABLE_RESUME=run)
+        told = json.loads(durable(script, "why", "runs.db", run, "--all", "--json").out)
+        computed = dict(
+            script.query(
+                "SELECT a.run_id, b.run_id FROM states AS a JOIN states AS b USING (result_row, run_kind) "
+                "WHERE a.state = 'Cached' AND b.state = 'Completed' AND run_kind = 'task run'"
+            )
+        )
+        cached = [entry for entry in told["entries"] if entry["verdict"] == "cached"]
+        assert len(cached) == 5
+        for entry in cached:
+            origin = computed[entry["first"]["id"]]
+            assert entry["origin"]["task_run"] == origin
+            assert entry["reasons"][0].startswith(f"from task run {origin[:7]} of ")
+
+
 def test_failures_are_run_again_and_changed_source_decides_where_it_was_asked_to(script):
     script.write(in_colour(JOB, "sync").replace("return 5", "return 6 if os.environ.get('FAIL') is None else 1 / 0"))
     assert script.run(FAIL="1").code == 1
@@ -160,6 +184,8 @@ def test_failures_are_run_again_and_changed_source_decides_where_it_was_asked_to
     script.ran()
     script.ok(DURABLE_RESUME=again)
     assert script.ran()[:2] == ["never", "extra"], "TASK_SOURCE: its source is another one"
+    said = script.query("SELECT reason FROM task_runs WHERE task = 'extra' ORDER BY task_run_row DESC LIMIT 1")
+    assert said == [("source changed: job:extra",)]
 
 
 def test_what_it_says_and_what_inspect_makes_of_it(script):

@@ -1,7 +1,8 @@
 """Random programs, edited between executions and cut off anywhere, do what the documents say: `model` predicts it.
 
-For every process: how it ends, which bodies run and what attempt each is told to be; and then, for every run in the
-journal, all transitions with their reasons, values and errors, and what was yielded.
+For every process: how it ends, which bodies run and what attempt each is told to be; then, for every run in the
+journal, all transitions with their reasons, values and errors, and what was yielded; and mostly what `durable why` says
+of one of the runs. And what `durable cancel` and `durable fork` record.
 
 ``MODEL_SECONDS=900 pytest tests/test_model.py -s`` goes on for so long with new programs, and says how far it came.
 """
@@ -9,8 +10,8 @@ journal, all transitions with their reasons, values and errors, and what was yie
 from __future__ import annotations
 
 import copy
+import json
 import os
-import re
 import shutil
 import tempfile
 import time
@@ -19,18 +20,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import model_programs as programs
+import model_why
 import pytest
+from commands import documented, wrong
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from model import Model
 from model_process import Seen, Server, command, root_id, seen
-from model_records import AnyOf, Begins, Event, Name
+from model_records import Event, Name, is_reason, root_of, shown
 from scripts import Script
 
 SOAK = float(os.environ.get("MODEL_SECONDS", "0"))
-counted: Counter[str] = Counter()
-_OWN = re.compile("TaskInterrupted|GeneratorDiverged|UnfinishedRun|NothingToResume")
+counted = model_why.counted
+_DOCUMENT = documented("why.schema.json")
 
 
 class Journeys(RuleBasedStateMachine):
@@ -117,6 +120,33 @@ class Journeys(RuleBasedStateMachine):
         counted["cancelled"] += 1
         self.check_journal(seen(journal))
 
+    @precondition(lambda self: self.ended())
+    @rule(data=st.data())
+    def fork(self, data: Any) -> None:
+        number = data.draw(st.sampled_from(self.ended()))
+        journal = self.folder / "runs.db"
+        before = seen(journal)
+        tasks = [name for name in before if name[0] == "task" and root_of(name) == ("run", number)]
+        start = data.draw(st.sampled_from(sorted(tasks, key=lambda name: before[name].row)))
+        by_name = data.draw(st.booleans())
+        if by_name:
+            start = min((name for name in tasks if name[2] == start[2]), key=lambda name: before[name].row)
+        made = self.model.fork(number, start, {name: before[name].row for name in tasks})
+        word = start[2] if by_name else before[start].id
+        told = json.loads(command(self.model.now, "fork", journal, before["run", number].id, "--from", word, "--json"))
+        after = seen(journal)
+        ids = [told["run"], told["forked_from"], told["before"]]
+        _same("what it forked", ids, [after[made].id, before["run", number].id, before[start].id])
+        _same("how many it reuses", told["reused"], self.model.reused(made))
+        counted["forked"] += 1
+        self.check_journal(after)
+
+    def ended(self) -> list[int]:
+        """Flow runs that have ended and called a task, by number."""
+        called = {root_of(name) for name in self.model.runs if name[0] == "task"}
+        roots = [self.model.runs[name] for name, _ in self.model.roots]
+        return [n for n, run in enumerate(roots, 1) if run.state in ("Completed", "Failed") and run.name in called]
+
     def left_behind(self) -> list[int]:
         """Flow runs whose process has died, by number."""
         runs = [self.model.runs[name] for name, _ in self.model.roots]
@@ -128,13 +158,21 @@ class Journeys(RuleBasedStateMachine):
         x=st.sampled_from((1, 1, 2)),
         cut=st.none() | st.integers(0, 200),
         how=st.sampled_from(("kill", "kill", "interrupt")),
-        which=st.sampled_from(("auto",) * 4 + ("never", "key", "key")),
+        which=st.sampled_from(("auto", "fork") * 3 + ("never", "key", "key")),
         waited=st.sampled_from((10, 10, 10, 100, 13 * 3600)),
+        why=st.sampled_from((None, 0, 0, 1, 2)),
     )
-    def execute(self, x: int, cut: int | None, how: str, which: str, *, waited: int) -> None:
+    def execute(self, x: int, cut: int | None, how: str, which: str, *, waited: int, why: int | None) -> None:
         self.epoch += 1
         self.model.now += waited
         model = self.model
+        resume = "never" if which == "never" else "auto"
+        if which == "fork":
+            which = "fork" if model.waiting() else "auto"
+        if which == "fork":
+            name = model.waiting()[-1].name
+            x = dict(model.roots)[name][0]
+            resume = seen(self.folder / "runs.db")[name].id
         trial = copy.deepcopy(model)
         trial.execute(self.program, x, self.epoch, 0, how, which)
         at = 0 if cut is None or not trial.points else 1 + cut % trial.points
@@ -149,15 +187,17 @@ class Journeys(RuleBasedStateMachine):
             how=how,
             now=model.now,
             key=f"key {x}" if which == "key" else None,
-            environment={"DURABLE_RESUME": "never" if which == "never" else "auto"},
+            environment={"DURABLE_RESUME": resume},
         )
         there = seen(self.folder / "runs.db")
         end, value = model.execute(self.program, x, self.epoch, at, how, which)
         try:
-            _same("its end", (ended["end"], _shown(ended.get("value"))), (end, _shown(value)))
+            _same("its end", (ended["end"], shown(ended.get("value"))), (end, shown(value)))
             _same("the points it passed", ended["points"], 0 if end == "killed" else model.points)
             self.check_log(ended["log"])
             self.check_journal(there)
+            if why is not None:
+                self.check_why(there, why)
         except AssertionError as error:
             text = programs.source_of(self.program)
             raise AssertionError(f"{error}\n\nprocess {self.epoch}, cut at {at} ({how}), of\n\n{text}") from None
@@ -175,6 +215,18 @@ class Journeys(RuleBasedStateMachine):
             _same("the bodies that ran", sorted(log), sorted(expected))
         else:
             _same("the bodies that ran, in order", log, expected)
+
+    def check_why(self, there: dict[Name, Seen], number: int) -> None:
+        """`durable why` of one of the runs, counted from the one that was executed last."""
+        roots = sorted(self.model.roots, key=lambda root: -self.model.runs[root[0]].events[-1].order)
+        name = roots[number % len(roots)][0]
+        words = ("--json", "--all")[: 2 - self.epoch % 2]
+        told = command(self.model.now, "why", self.folder / "runs.db", there[name].id, *words)
+        document = json.loads(told)
+        _same("what is wrong with its shape", wrong(document, _DOCUMENT), [])
+        names = {run.id: name for name, run in there.items()}
+        model_why.check(self.model, self.model.runs[name], document, names, everything="--all" in words)
+        counted["why"] += 1
 
     def check_journal(self, there: dict[Name, Seen]) -> None:
         """Every run has the transitions it must have, and no other run is there."""
@@ -203,27 +255,14 @@ def _agree(expected: Event, found: tuple[str, str | None, Any]) -> bool:
     if state == "Cached":
         return bool(value == expected.value)
     if state in ("Failed", "Retrying", "AwaitingRetry"):
-        return _shown(message) == _shown(expected.why)
+        return shown(message) == shown(expected.why)
     if state == "NotReady":
         return message is not None and "ended " in message
-    return state in ("Crashed", "Cancelled") or _is_reason(message, expected.why)
-
-
-def _is_reason(found: str | None, why: Any) -> bool:
-    if isinstance(why, AnyOf):
-        return found in why or any(isinstance(w, Begins) and str(found).startswith(w) for w in why)
-    if why == "expired":
-        return found is not None and found.startswith("expired: ")
-    if isinstance(why, str) and why.startswith("previous failed: "):
-        return _shown(found) == _shown(why)
-    counted[f"reason {why.partition(':')[0] if why else why}"] += 1
-    return bool(found == why)
-
-
-def _shown(value: Any) -> Any:
-    """A value; of an error of durable's own, only which it is."""
-    found = _OWN.search(value) if isinstance(value, str) else None
-    return value if found is None else value[: found.end()]
+    if state in ("Crashed", "Cancelled"):
+        return True
+    if isinstance(expected.why, str):
+        counted[f"reason {expected.why.partition(':')[0]}"] += 1
+    return is_reason(message, expected.why)
 
 
 @pytest.fixture
@@ -246,7 +285,7 @@ def machine(tmp_path: Path) -> Any:
 
 def test_what_runs_and_what_is_recorded_is_what_the_documents_say(machine: Any) -> None:
     quick = settings(
-        max_examples=20,
+        max_examples=50,
         stateful_step_count=10,
         derandomize=True,
         database=None,

@@ -103,7 +103,7 @@ def test_the_reasons_are_the_same_with_plain_calls_together(journals, page):
     for journal in journals:
         with JournalReader(journal) as reader:
             for run in all_runs(reader):
-                explainer = Explainer(reader, run, earlier_run(reader, run), str, lambda call: True)
+                explainer = Explainer(reader, run, earlier_run(reader, run), str, lambda call: None)
                 each = Counter((one.call.task, one.word, one.kind) for one in explainer.every())
                 together = Counter()
                 for found in explainer.together(10_000):

@@ -84,9 +84,7 @@ def test_the_changed_helper_is_named(history, capsys):
 def test_a_new_run_of_the_same_calls_says_that_its_policy_keeps_them_to_one_run(history, capsys):
     journal, ids = history
     _, found = verdicts(capsys, journal, ids[3])
-    assert all(
-        line[2].startswith("a new run: its policy reuses results within one run only") for line in found["outer"]
-    )
+    assert all(line[2].startswith("a new run: its policy reuses no result of another run") for line in found["outer"])
 
 
 def test_one_task_run_is_explained_by_its_id_and_a_task_by_its_name(history, capsys):
@@ -153,6 +151,111 @@ def test_expiry_refreshing_digests_and_new_calls(tmp_path, capsys):
     assert said["extra"] == f"new: run {first[:7]} made no such call"
     _, found = verdicts(capsys, tmp_path / "runs.db", first)
     assert found["memo"][0][2] == "it had never run: there is no earlier run of job"
+
+
+KEYS = """
+import os
+from datetime import timedelta
+from durable import flow, task
+from durable.cache_policies import INPUTS, NONE, RUN_ID, TASK_SOURCE
+
+FACTOR = 1
+
+@task(cache_policy=INPUTS + RUN_ID, cache_expiration=timedelta(microseconds=1))
+def mine(x): return x * FACTOR
+
+@task(cache_policy=INPUTS + RUN_ID)
+def broken(x):
+    if os.environ.get("HOW") == "fail": raise ValueError("boom")
+    return x
+
+@task(cache_policy=NONE)
+def never(x): return x
+
+@task
+def edited(x): return x
+
+@flow
+def job():
+    mine(1); never(1); edited(1); broken(1)
+
+if __name__ == "__main__":
+    job()
+"""
+
+
+def test_what_is_said_of_a_policy_is_true_of_it(tmp_path, capsys):
+    """Only what a policy counts is a reason, also of a call that has not completed, whose key is not recorded."""
+    job(tmp_path, script=KEYS)
+    again = KEYS.replace("FACTOR = 1", "FACTOR = 2").replace(
+        "@task\ndef edited", "@task(cache_policy=INPUTS)\ndef edited"
+    )
+    job(tmp_path, code=1, script=again, HOW="fail")
+    first, second = runs(tmp_path / "runs.db")
+    document, found = verdicts(capsys, tmp_path / "runs.db", second)
+    said = {task: lines[0][2] for task, lines in found.items()}
+    assert said["mine"].startswith(f"another cache key than in run {first[:7]}: ")
+    assert "source changed since: mine.FACTOR" in next(
+        entry["reasons"] for entry in document["entries"] if entry["first"]["task"] == "mine"
+    )
+    assert said["never"].startswith("a new run: its policy reuses no result of another run")
+    assert said["edited"].startswith(f"a new run: the policy in run {first[:7]} kept the result to that run")
+    assert said["broken"].startswith(f"the result in run {first[:7]} was not used: ")
+
+
+WAITING = """
+import os
+from durable import flow, task
+
+@task
+def first():
+    if os.environ.get("HOW") == "fail": raise ValueError("boom")
+    return 1
+
+@task
+def second(x): return x
+
+@flow
+def job():
+    second.submit(1, wait_for=[first.submit()]).result()
+
+if __name__ == "__main__":
+    job()
+"""
+
+
+def test_a_call_that_was_not_made_for_want_of_an_input_ran_for_the_first_time_when_it_was_made(tmp_path, capsys):
+    job(tmp_path, code=1, script=WAITING, HOW="fail")
+    assert verdicts(capsys, tmp_path / "runs.db", "-")[1]["second"][0][0] == "did not run"
+    job(tmp_path, script=WAITING)
+    _, found = verdicts(capsys, tmp_path / "runs.db", "-")
+    assert found["second"] == [("ran", 1, "it had never run: there is no earlier run of job")]
+
+
+COUNTED = """
+import os
+from durable import flow, task
+from durable.cache_policies import INPUTS, TASK_SOURCE
+
+@task(cache_policy=INPUTS + TASK_SOURCE)
+def memo(x): return x + 0
+
+@flow
+def job(word):
+    memo(1)
+    if os.environ.get("HOW") == "fail": raise ValueError("boom")
+
+if __name__ == "__main__":
+    job(os.environ["WORD"])
+"""
+
+
+def test_a_call_that_took_a_result_and_then_ran_for_changed_source_says_so(tmp_path, capsys):
+    job(tmp_path, script=COUNTED, WORD="a")
+    job(tmp_path, code=1, script=COUNTED, WORD="b", HOW="fail")
+    assert verdicts(capsys, tmp_path / "runs.db", "-")[1]["memo"][0][0] == "cached"
+    job(tmp_path, script=COUNTED.replace("x + 0", "x + 1"), WORD="b")
+    assert verdicts(capsys, tmp_path / "runs.db", "-")[1]["memo"] == [("ran", 1, "source changed: job:memo")]
 
 
 def test_a_failure_that_got_a_new_chance_is_named(tmp_path, capsys):

@@ -36,13 +36,19 @@ def policy_of(
     return None
 
 
-def checkpoints(reader: JournalReader) -> Callable[[Call], bool]:
-    """What tells of a call that has a cache key whether its policy is a checkpoint all the same."""
+def memos(reader: JournalReader) -> Callable[[Call], frozenset[str] | None]:
+    """What tells of a call what the policy counts that gave its result a key, as far as it is known; None: its policy
+    reuses no result of another run.
+    """
     sources: dict[int, Source] = {}
 
-    def is_checkpoint(call: Call) -> bool:
+    def counted(call: Call) -> frozenset[str] | None:
+        if call.cache_key is None:
+            return None
         source = sources.get(call.source) or sources.setdefault(call.source, source_of(reader, call.source))
         policy = policy_of(reader, call.cache_key, source, call.inputs, call.flow_run)
-        return policy is not None and policy.checkpoint
+        if policy is None:
+            return frozenset()
+        return None if policy.checkpoint else policy.components
 
-    return is_checkpoint
+    return counted

@@ -12,7 +12,7 @@ from durable.cli import document, facts
 from durable.cli.choosing import flow_run_of, needed, opened, tasks_of, title
 from durable.cli.completing import words_complete
 from durable.cli.exits import NO_SUCH, Stopped
-from durable.cli.policy import checkpoints
+from durable.cli.policy import memos
 from durable.cli.terminal import Colour, Screen, clipped, note
 from durable.phrases import counted, safe
 from durable.reader import FlowRun, JournalReader
@@ -102,7 +102,7 @@ def why(words: tuple[str, ...], *, other: str | None, everything: bool, as_json:
         run = flow_run_of(reader, name)
         earlier = flow_run_of(reader, other) if other is not None else earlier_run(reader, run)
         screen = Screen(colour)
-        explainer = Explainer(reader, run, earlier, lambda at: facts.when(at, tty=screen.tty), checkpoints(reader))
+        explainer = Explainer(reader, run, earlier, lambda at: facts.when(at, tty=screen.tty), memos(reader))
         shown: Iterator[_Line]
         if rest:
             shown = map(_single, _chosen(reader, run, explainer, rest[0], everything=everything))

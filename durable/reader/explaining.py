@@ -23,6 +23,7 @@ from durable.reader.calls import (
     source_of,
 )
 from durable.reader.comparing import Comparison, Side, members
+from durable.reader.forking import Line
 from durable.reader.history import Transition, transitions
 from durable.reader.journal import JournalReader
 from durable.reader.model import FlowRun
@@ -39,7 +40,7 @@ _RUNNING: Final = 5
 _SAID: Final = ("cut off", "interrupted")  # how the engine begins the reason of a run that a process left behind
 
 When = Callable[[int], str]
-Checkpoint = Callable[[Call], bool]
+Memo = Callable[[Call], frozenset[str] | None]
 
 
 class Origin(NamedTuple):
@@ -85,18 +86,18 @@ class Explainer:
     Args:
         earlier: the run of the same flow that it is compared with; None: there is none.
         when: tells a moment.
-        checkpoint: whether a call's policy reuses results within one run only, though it has a cache key.
+        memo: what the policy counts that a completed call has its cache key from, as far as it is known; None: it
+            reuses no result of another run.
     """
 
-    def __init__(
-        self, reader: JournalReader, run: FlowRun, earlier: FlowRun | None, when: When, checkpoint: Checkpoint
-    ) -> None:
+    def __init__(self, reader: JournalReader, run: FlowRun, earlier: FlowRun | None, when: When, memo: Memo) -> None:
         self.reader = reader
         self.run = run
         self.earlier = earlier
         self.left = 0
+        self._line = Line(reader, run.row)
         self._when = when
-        self._checkpoint = checkpoint
+        self._memo = memo
         self._begun: dict[int, list[tuple[int, int]]] = {}  # by flow run: process and time of each execution
         self._sources: dict[tuple[int, int], list[str]] = {}
 
@@ -219,7 +220,7 @@ class Explainer:
             history += transitions(self.reader, found.row)
         starts = [i for i, one in enumerate(history) if one.state in STARTS]
         executions = tuple(dict.fromkeys(self._execution(found, history[i]) for i in starts))
-        again = [i for i in starts if i and history[i].state == _RUNNING]
+        again = [i for i in starts[1:] if history[i].state == _RUNNING]
         reasons: list[str] = []
         if again:
             reasons.append(self._again(history, again[-1]))
@@ -231,7 +232,8 @@ class Explainer:
             return Verdict(found, REPLAYED, (told, *reasons), REPLAYED, None, executions)
         if again:
             return Verdict(found, AGAIN, tuple(reasons), reasons[0].partition(":")[0], None, executions)
-        reasons = self._first(found, old, same=same, compared=compared)
+        recorded = found.reason or (history[starts[0]].message if starts else None)
+        reasons = [recorded] if recorded else self._first(found, old, same=same, compared=compared)
         if found.seq > 1 and len(starts) > 1:
             reasons.append(f"{len(starts)} attempts")
         kind = reasons[0].partition(":")[0] if not reasons[0].startswith("source changed") else reasons[0]
@@ -256,6 +258,8 @@ class Explainer:
         """Whose result a cached task run has."""
         rows = self.reader.rows(queries.RESULT_OWNER, found.result) if found.result is not None else []
         row = rows[0][0] if rows else None
+        if row is None and found.result is not None:  # only results that have a cache key say whose they are
+            row = self._line.origin(found)
         computed = call(self.reader, row) if row is not None else None
         return Origin(row, computed.flow_run if computed is not None else None)
 
@@ -280,18 +284,15 @@ class Explainer:
         return f"after {state.name}: the reason is not recorded"
 
     def _first(self, found: Call, old: Call | None, *, same: bool, compared: bool) -> list[str]:
-        """Why a call ran that had no record of its own."""
-        reasons = [found.reason] if found.reason else []
+        """Why a call ran for the first time of which nothing is recorded."""
         if self.earlier is None:
-            return reasons or [f"it had never run: there is no earlier run of {self.run.flow}"]
+            return [f"it had never run: there is no earlier run of {self.run.flow}"]
         name = f"run {self.earlier.id[:7]}"
         if not compared:
-            return reasons or [f"not compared with {name}: calls so late in a run are with --all"]
+            return [f"not compared with {name}: calls so late in a run are with --all"]
         if old is None:
-            return reasons or [f"new: {name} made no such call"]
-        if not same:
-            return reasons or self._other_arguments(found, old, name)
-        return reasons or self._same_call(found, old, name)
+            return [f"new: {name} made no such call"]
+        return self._same_call(found, old, name) if same else self._other_arguments(found, old, name)
 
     def _other_arguments(self, found: Call, old: Call, name: str) -> list[str]:
         changed = differences(old.inputs, found.inputs)
@@ -309,24 +310,29 @@ class Explainer:
             return [f"the same call in {name} had not completed: {state.name}"]
         if old.result is None:
             return [f"the same call in {name} kept no result"]
-        if old.cache_key is None or found.cache_key is None or self._checkpoint(found):
-            told = [
-                f"a new run: its policy reuses results within one run only (cache_policy=INPUTS: also that of {name})"
-            ]
+        since = [f"source changed since: {source}"] if source else []
+        theirs, mine = self._memo(old), self._memo(found)
+        unknown = found.result is None or self.reader.state(found.state).type != "COMPLETED"
+        if (mine is None and not unknown) or theirs is None:
+            told = (
+                f"its policy reuses no result of another run (cache_policy=INPUTS: also that of {name})"
+                if mine is None and not unknown
+                else f"the policy in {name} kept the result to that run (cache_policy=INPUTS: also for others)"
+            )
+            return [f"a new run: {told}", *since, f"it took {duration(old.took)} there"]
+        if mine is None:
             return [
-                *told,
-                *([f"source changed since: {source}"] if source else []),
-                f"it took {duration(old.took)} there",
+                f"the result in {name} was not used: under which key this call looked for one is not recorded",
+                *since,
             ]
-        if old.expires is not None and old.expires <= found.started:
-            return [f"expired: {self._when(old.expires)}, in {name}"]
-        if source:
-            return [f"source changed: {source} (since {name})"]
         if old.cache_key == found.cache_key:
+            if old.expires is not None and old.expires <= found.started:
+                return [f"expired: {self._when(old.expires)}, in {name}"]
             return [f"the result in {name} was there: refresh_cache, or it could not be used"]
-        return [
-            f"another cache key than in {name}: its policy counts the run, the flow's parameters or a key of its own"
-        ]
+        if source and "task_source" in mine:
+            return [f"source changed: {source} (since {name})"]
+        told = "its policy counts the run, the flow's parameters or a key of its own"
+        return [f"another cache key than in {name}: {told}", *since]
 
     def _source_change(self, old: Call, new: Call) -> str:
         """The functions and constants that differ between the sources of two calls."""
