@@ -38,7 +38,7 @@ from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
 from durable.logs import at, task_log
 from durable.outcomes import message_of, of_exception, of_value
-from durable.ownership import SidecarLock
+from durable.ownership import MemoLock
 from durable.recall import Asked, Known, cache_key, recall, recorded_source
 from durable.runs import FlowRun, Scope, tell_start
 from durable.states import (
@@ -128,7 +128,7 @@ class Call(Execution, Scope):
         self._begun: Entry | None = None
         self._cache_key: bytes | None = None
         self._reason: str | None = None
-        self._guard: SidecarLock | None = None
+        self._guard: MemoLock | None = None
         self._unready: Entry | None = None
         self._fed_by = fed_by(live, definition.parameters_of(args, kwargs)) if (live := yielding.get()) else ()
 
@@ -147,8 +147,8 @@ class Call(Execution, Scope):
             self._cache_key = cache_key(self._asked())
             if self._cache_key is None:
                 return False
-            self._guard = SidecarLock(self.journal.path, f"memo-{self._cache_key.hex()}")
-        return not self._guard.acquire(0)
+            self._guard = MemoLock(self.journal.path, self._cache_key, self.definition.where, self.definition.is_async)
+        return not self._guard.acquire()
 
     def replay(self) -> Entry | None:
         """Look for a recorded outcome; sets `done` if there is one to give."""

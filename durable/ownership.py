@@ -18,9 +18,10 @@ import os
 from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Final
 
-from durable.errors import JournalNotWritable
+from durable.errors import ConfigurationError, JournalNotWritable
 
 # A reader that asks whether a run is alive holds its lock for an instant, so a lock is not refused at the first try.
 PROBE_SECONDS: Final = 0.25
@@ -28,7 +29,8 @@ PROBE_SECONDS: Final = 0.25
 # In a process that executes a body for another one: the journal of that one. It is not opened there.
 locks_beside: Final[ContextVar[Path | None]] = ContextVar("durable_locks_beside", default=None)
 
-_ours: set[Path] = set()  # locks this process holds, so that it need not ask the kernel, and wait, for its own
+# Locks this process holds, so that it need not ask the kernel, and wait, for its own; and the thread that took each.
+_ours: dict[Path, int] = {}
 
 
 class SidecarLock:
@@ -69,7 +71,7 @@ class SidecarLock:
                 )
                 raise JournalNotWritable(str(self.journal), reason) from error
             self._lock = lock
-            _ours.add(self.path)
+            _ours[self.path] = get_ident()
             return True
 
     def release(self) -> None:
@@ -80,7 +82,7 @@ class SidecarLock:
             self.path.unlink()
         self._lock.release()
         self._lock = None
-        _ours.discard(self.path)
+        _ours.pop(self.path, None)
         with suppress(OSError):
             self.path.parent.rmdir()
 
@@ -92,6 +94,39 @@ class RunLock(SidecarLock):
 
     def __init__(self, journal: Path, run: bytes) -> None:
         super().__init__(journal, run.hex())
+
+
+class MemoLock(SidecarLock):
+    """The lock of whoever computes a memo's result, under isolation ``SERIALIZABLE``.
+
+    Args:
+        journal: its path.
+        cache_key: the memo's.
+        who: what waits for the lock, for messages.
+        gives_way: it is a coroutine, which leaves its thread to others while it waits.
+    """
+
+    __slots__ = ("_gives_way", "_who")
+
+    def __init__(self, journal: Path, cache_key: bytes, who: str, gives_way: bool) -> None:  # noqa: FBT001 - one call
+        super().__init__(journal, f"memo-{cache_key.hex()}")
+        self._who = who
+        self._gives_way = gives_way
+
+    def acquire(self, seconds: float = 0) -> bool:
+        """As in `SidecarLock`.
+
+        Raises:
+            ConfigurationError: it would be waited for by the very thread that has to go on for it to come free.
+        """
+        if super().acquire(seconds):
+            return True
+        if not self._gives_way and _ours.get(self.path) == get_ident():
+            raise ConfigurationError(
+                f"{self._who}: with isolation SERIALIZABLE this call would wait for ever: it is made inside another "
+                "one with the same key, or in a loop over one. Make it before or after, or take another isolation level"
+            )
+        return False
 
 
 class Cancellation:

@@ -138,3 +138,19 @@ def test_an_unknown_level_is_refused():
         ConfigurationError, match=r"isolation_level='FAST': expected 'READ_COMMITTED' or 'SERIALIZABLE'"
     ):
         INPUTS.configure(isolation_level="FAST")
+
+
+def test_a_call_that_would_wait_for_itself_is_refused(journal):
+    @task(cache_policy=SERIALIZABLE)
+    def each(n):
+        yield from range(n)
+
+    @task(cache_policy=SERIALIZABLE)
+    def step(n):
+        return step(n)
+
+    with pytest.raises(ConfigurationError, match=r"each \(.*would wait for ever"):
+        [(one, other) for one in each(2) for other in each(2)]
+    with pytest.raises(ConfigurationError, match=r"step \(.*would wait for ever"):
+        step(1)
+    assert [(one, other) for one in each(2) for other in each(3)] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
