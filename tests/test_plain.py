@@ -3,6 +3,8 @@
 import re
 import sqlite3
 from collections import Counter
+from contextlib import closing
+from itertools import islice
 
 import pytest
 from commands import command, job, lived, runs, told
@@ -185,3 +187,20 @@ def test_pages_are_searched_for_and_never_scanned(journals):
             assert any(re.match(r"SEARCH s USING PRIMARY KEY \(task_run_id>\? AND task_run_id<\?\)", s) for s in steps)
     db.close()
     assert grouped
+
+
+def test_a_run_that_goes_on_while_it_is_looked_at_comes_to_an_end(tmp_path):
+    """What is added meanwhile is left out, however much it is."""
+    job(tmp_path, script=NESTED, code=1)
+    writer = sqlite3.connect(tmp_path / "runs.db")
+    names = [name for _, name, *_ in writer.execute("PRAGMA table_info(task_run)")]
+    with closing(writer), JournalReader(tmp_path / "runs.db") as reader:
+        (run,) = all_runs(reader)
+        before = sum(1 for _ in plain_and_others(reader, run.row))
+        looked = plain_and_others(reader, run.row)
+        found = [next(looked)]
+        copied = ", ".join("randomblob(16)" if name == "key" else "NULL" if name == "id" else name for name in names)
+        writer.execute(f"INSERT INTO task_run SELECT {copied} FROM task_run WHERE flow_run_id = ? LIMIT 3", (run.row,))
+        writer.commit()
+        found += islice(looked, before)
+        assert len(found) == before

@@ -126,8 +126,8 @@ def recurring(executions: list[Execution]) -> set[int]:
 
 
 def _pages(reader: JournalReader, flow_run: int, after: int) -> Iterator[tuple[int, int]]:
-    """The first and the last number of each page."""
+    """The first and the last number of each page. What a live run adds meanwhile is left out."""
     newest = reader.rows(LAST, flow_run)
-    while first := reader.rows(FIRST, flow_run, after):
+    while (first := reader.rows(FIRST, flow_run, after)) and first <= newest:
         ((after,),) = reader.rows(PAGE_END, flow_run, after) or newest
         yield first[0][0], after

@@ -14,14 +14,14 @@ import time
 from pathlib import Path
 from typing import Final
 
-from proof import faults, harness, kill, meddling, mutants, oracle, power, rivals, upkeep
+from proof import faults, harness, kill, meddling, mutants, oracle, power, rivals, signals, upkeep
 from proof.effort import Effort, NotHere, Proof, Row
 
 QUICK_SECONDS: Final = 90.0  # after which the quick proof begins no case; with the last ones under two minutes
 _SOAK_SCALE: Final = 5  # times as many cases as in the quick proof
 # In this order: on a busy machine the last ones may find no time.
 PROOFS: Final[dict[str, Proof]] = (
-    rivals.PROOFS | kill.PROOFS | faults.PROOFS | meddling.PROOFS | upkeep.PROOFS | power.PROOFS
+    rivals.PROOFS | signals.PROOFS | kill.PROOFS | faults.PROOFS | meddling.PROOFS | upkeep.PROOFS | power.PROOFS
 )
 
 

@@ -80,6 +80,31 @@ def job():
 print(job())
 """
 
+# The first call of a task takes what others of its process may have taken just then.
+_FORKS_IN_THREADS: Final = """
+def made(number):
+    @task(name=f"part-{number}")
+    def part(where):
+        return where
+    return part
+
+parts = [made(number) for number in range(40)]
+
+@task(task_run_name="step-{x}")
+def step(x):
+    pid = os.fork()
+    if pid == 0:
+        parts[x]("child")
+        os._exit(0)
+    parts[x]("parent")
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+@flow
+def job():
+    return sum(step.map(range(40)).result())
+
+print(job())
+"""
 
 _WHOLE: Final = "[0, 1, 2, 3, 4, 5, 6, 7]\n"
 
@@ -180,8 +205,8 @@ def _second_at_any_point(base: Path, effort: Effort, before: str) -> Row:
 def _stopped_owner(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a proof's signature
     """A stopped process still owns its run; killed, it does not, and the next copy goes on at once."""
     job = Job(base / "stopped", before + _SAME)
+    owner = start(job, STAYS="1")
     try:
-        owner = start(job, STAYS="1")
         _wait_for_lines(job, 2)
         owner.send_signal(signal.SIGSTOP)
         code, out, err = ended(start(job))
@@ -196,6 +221,7 @@ def _stopped_owner(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG
         oracle.check_end(job, [seen], out, oracle.Expected(_WHOLE, 1))
         return Row("a stopped owner, then killed", 1, 1)
     finally:
+        owner.kill()
         shutil.rmtree(job.base)
 
 
@@ -244,6 +270,22 @@ def _forks(base: Path, effort: Effort, before: str) -> Row:  # noqa: ARG001 - a 
         shutil.rmtree(job.base)
 
 
+def _forks_in_threads(base: Path, effort: Effort, before: str) -> Row:
+    count = 0
+    for _ in effort.in_time(range(effort.count(2))):
+        job = Job(base / "forks", before + _FORKS_IN_THREADS)
+        try:
+            code, out, err = ended(start(job))
+            if code or out != "0\n":
+                raise oracle.Violated(f"threads that fork: {code} {out!r}\n{err[-1500:]}")
+            if lost := {f"step-{x}" for x in range(40)} - oracle.look(job).completed:
+                raise oracle.Violated(f"threads that fork lost {sorted(lost)}:\n{err[-1500:]}")
+            count += 40
+        finally:
+            shutil.rmtree(job.base)
+    return Row("threads that fork at once, parents and children writing", count, count)
+
+
 def wait_for(holds: Callable[[], bool], otherwise: str) -> None:
     """Wait until something holds.
 
@@ -266,5 +308,6 @@ PROOFS: Final[dict[str, Proof]] = {
     "rivals/stopped": _stopped_owner,
     "rivals/pid": _same_pid,
     "rivals/forks": _forks,
+    "rivals/forks in threads": _forks_in_threads,
     "rivals/sixteen": _sixteen,
 }
