@@ -14,6 +14,7 @@ from durable.journal.opening import identity
 _open: dict[str, tuple[Journal, tuple[int, int]]] = {}
 _inherited: set[str] = set()  # files a forked child may not open: it holds the parent's SQLite state of them
 _lock = threading.Lock()
+_watching = False
 
 
 def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
@@ -46,6 +47,7 @@ def open_journal(path: str | os.PathLike[str], durability: str) -> Journal:
             return journal
         if known is not None:
             known[0].abandon()
+        _watch_forks()
         journal = Journal(file, durability)
         _open[str(file)] = journal, identity(file)
         return journal
@@ -79,6 +81,17 @@ def _after_fork_in_child() -> None:
     _lock.release()
 
 
-atexit.register(close_journals)
-if hasattr(os, "register_at_fork"):
+def _watch_forks() -> None:
+    """From the first journal on. The lock is held."""
+    global _watching  # noqa: PLW0603 - of the process
+    if _watching or not hasattr(os, "register_at_fork"):
+        return
+    # First: from Python 3.12 on it lets no other thread fork between its own hooks, and hooks before a fork are called
+    # the last one first. What takes long here would else be between them.
+    import filelock  # noqa: F401 - for its hooks
+
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+    _watching = True
+
+
+atexit.register(close_journals)
