@@ -410,10 +410,10 @@ def test_a_child_outlives_the_time_of_the_body_it_was_forked_in(script):
         """
         @task(timeout_seconds=60)
         def own():
-            time.sleep(0.5)
+            time.sleep(3)
             return "its own"
 
-        @task(timeout_seconds=0.3)
+        @task(timeout_seconds=2)
         def step():
             pid = os.fork()
             if pid == 0:
