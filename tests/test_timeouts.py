@@ -349,6 +349,34 @@ def test_a_body_that_ends_in_time_is_told_nothing(journal, caplog, monkeypatch):
     assert not caplog.records
 
 
+def test_time_that_runs_out_while_an_inner_flow_waits_for_its_tasks_ends_the_wait(journal):
+    """The inner flow's body has raised, and what it submitted runs on: that is waited for, but no longer than this."""
+    goes_on = threading.Event()
+
+    @task
+    def slow():
+        return goes_on.wait(LONG)
+
+    @flow
+    def inner():
+        slow.submit()
+        time.sleep(SHORT)  # until it runs
+        raise ValueError("the inner flow's")
+
+    @flow(timeout_seconds=1)
+    def outer():
+        inner()
+
+    with pytest.raises(FlowRunTimeoutError):
+        outer()
+    still = states(journal)
+    goes_on.set()
+    assert still == [("Running", None)]
+    message = "FlowRunTimeoutError: Flow run exceeded timeout of 1.0 second(s)"
+    ended = [state for state in states(journal, "flow run") if state[0] != "Running"]
+    assert ended == [("TimedOut", message), ("Crashed", "Execution was aborted by Expired.")]
+
+
 @pytest.mark.parametrize("kind", ["plain", "generator"])
 def test_time_that_runs_out_just_as_the_body_raises_is_the_calls_and_nobody_elses(journal, kind):
     """The alarm rings when the engine has the body's exception in its hands, and has not called the alarm off yet."""

@@ -42,10 +42,14 @@ class Stopping:
         if raised is None:
             self.waits, self.idle = False, True
             return False
-        if isinstance(raised, (Exception, GeneratorExit)):  # an error of durable's own; a coroutine that is closed
-            return False
-        # Ctrl-C, SystemExit, or the cancellation of the flow's coroutine.
+        if not (isinstance(raised, (KeyboardInterrupt, SystemExit)) or _is_cancellation(raised)):
+            return False  # an error of durable's own, or the end of the time of what is around: that waits no longer
         self.waits = not (giving_up() or not isinstance(self.cause, Exception))
         if isinstance(self._error, Exception):
             self.interruption = self.interruption or raised
         return True
+
+
+def _is_cancellation(raised: BaseException) -> bool:
+    """Whether the flow's coroutine was cancelled; by name, for not every program imports asyncio."""
+    return type(raised).__name__ == "CancelledError" and not isinstance(raised, Exception)
