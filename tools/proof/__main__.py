@@ -54,12 +54,26 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--quick", action="store_true", help="a seeded choice of cases, under two minutes (the default)")
     how.add_argument("--soak", type=float, metavar="SECONDS", help="new seeds, and more cases each, until time is up")
     how.add_argument("--exhaustive", action="store_true", help="every case of the kill matrix, the power cuts, faults")
-    how.add_argument("--pairs", action="store_true", help="and killed at every call of the resuming run: hours")
+    how.add_argument(
+        "--pairs",
+        nargs="?",
+        type=_part,
+        const=(1, 1),
+        metavar="PART/PARTS",
+        help="and killed at every call of the resuming run: hours; or at every PARTSth one, from call PART on",
+    )
     how.add_argument("--mutants", action="store_true", help="break each promise, and show that it is noticed")
     parser.add_argument("--mutant", metavar="PROMISE", help="prove with this promise broken, to see the proof fail")
     parser.add_argument("--only", metavar="NAME", help="some proofs: kill, power/process, rivals, 'kill/sync' ...")
     parser.add_argument("--seed", type=int, help="of the choice; a failure prints it")
     return parser
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a part of all, such as 2/6")
+    return int(part), int(parts)
 
 
 def _is_chosen(name: str, only: str | None) -> bool:
@@ -69,7 +83,7 @@ def _is_chosen(name: str, only: str | None) -> bool:
 def _tables(base: Path, seed: int, options: argparse.Namespace, chosen: dict[str, Proof]) -> int:
     print("| what | cases | faults | lost | repeated, as allowed | corrupt |\n|---|---|---|---|---|---|", flush=True)
     began = time.monotonic()
-    whole = options.exhaustive or options.pairs
+    whole = options.exhaustive or options.pairs is not None
     end = None if whole or options.soak else began + QUICK_SECONDS
     before = mutants.named(options.mutant).code if options.mutant else ""
     count = faults_tried = 0
@@ -113,7 +127,9 @@ def _show(row: Row) -> None:
 
 def _again(name: str, seed: int, options: argparse.Namespace) -> str:
     """The command that tries the same cases again."""
-    how = ["--exhaustive"] * options.exhaustive + ["--pairs"] * options.pairs
+    how = ["--exhaustive"] * options.exhaustive
+    if options.pairs:
+        how += ["--pairs", "/".join(map(str, options.pairs))]
     how += ["--soak", "1"] if options.soak else []
     how += ["--mutant", options.mutant] if options.mutant else []
     return "Again: " + shlex.join(["tools/prove", "--seed", str(seed), "--only", name, *how])

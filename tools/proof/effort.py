@@ -32,13 +32,14 @@ class Effort(NamedTuple):
         seed: of the choice of cases.
         scale: how many times as many cases as in the quick proof; None for all of them.
         end: the time (`time.monotonic`) after which no further case is begun; None for no such time.
-        pairs: also every call of the run that resumes, from every state that the first kill can leave.
+        pairs: also the calls of the run that resumes, from every state that the first kill can leave: of so many
+            parts which one, (1, 1) for every call; None for none.
     """
 
     seed: int
     scale: int | None = 1
     end: float | None = None
-    pairs: bool = False
+    pairs: tuple[int, int] | None = None
 
     def seeded(self, name: str) -> random.Random:
         """A source of chance that one proof does not share with others, so that each can be made again alone."""

@@ -64,7 +64,10 @@ def _scenario(scenario: str, base: Path, effort: Effort, before: str) -> Row:
     expected = baseline(base, text)  # as it should be: `before` may break a promise
     count = faults = repeated = twice = 0
     few = _FEW // 4 if scenario in scenarios.SLOW else _FEW
-    for case in effort.in_time(cases(expected.calls, effort, few, f"kill {scenario}")):
+    chosen = cases(expected.calls, effort, few, f"kill {scenario}")
+    if effort.pairs and effort.pairs[0] > 1:
+        chosen = []  # they are of the first part
+    for case in effort.in_time(chosen):
         try:
             killed, again = tried(base, case, before + text, expected)
         except (oracle.Violated, Hung) as error:
@@ -72,10 +75,10 @@ def _scenario(scenario: str, base: Path, effort: Effort, before: str) -> Row:
         count, faults, repeated = count + 1, faults + killed, repeated + again
         twice += killed == 2
     row = Row(f"kill -9: {scenario} ({expected.calls} calls; {twice} killed twice)", count, faults, repeated)
-    return _pairs(scenario, base, before + text, expected, row) if effort.pairs else row
+    return _pairs(scenario, base, before + text, expected, row, *effort.pairs) if effort.pairs else row
 
 
-def _pairs(scenario: str, base: Path, text: str, expected: oracle.Expected, row: Row) -> Row:
+def _pairs(scenario: str, base: Path, text: str, expected: oracle.Expected, row: Row, part: int, parts: int) -> Row:
     """Killed at every call of the run that resumes, from each state that the first kill can leave."""
     known: set[object] = set()
     count = repeated = 0
@@ -89,9 +92,9 @@ def _pairs(scenario: str, base: Path, text: str, expected: oracle.Expected, row:
             if state in known:
                 continue
             known.add(state)
-            second, killed = 0, True
+            second, killed = part - parts, True
             while killed:
-                second += 1
+                second += parts
                 try:
                     killed, again = _resumed(job.copy(base / "case"), second, seen, expected)
                 except (oracle.Violated, Hung) as error:
@@ -99,7 +102,8 @@ def _pairs(scenario: str, base: Path, text: str, expected: oracle.Expected, row:
                 count, repeated = count + killed, repeated + again
         finally:
             shutil.rmtree(job.base)
-    what = f"kill -9: {scenario} ({expected.calls} calls; every call of the resuming run, from {len(known)} states)"
+    every = "every call" if parts == 1 else f"part {part} of {parts} of the calls"
+    what = f"kill -9: {scenario} ({expected.calls} calls; {every} of the resuming run, from {len(known)} states)"
     return Row(what, row.cases + count, row.faults + 2 * count, row.repeated + repeated)
 
 
