@@ -12,7 +12,7 @@ import resource
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,9 @@ from typing import Any, Final
 OFFSET: Final = 1_000_000_000_000  # results of nine bytes, as the floor's
 ARRAY_BYTES: Final = 10_000_000
 
+
 Figures = dict[str, float]
+Statement = tuple[str, tuple[Any, ...]]
 
 
 @contextmanager
@@ -39,22 +41,68 @@ def floor_file(file: Path) -> Iterator[sqlite3.Connection]:
 def floor(folder: Path, durability: str, tasks: int) -> Figures:
     """The least that the promise costs: two commits a task, one of them synced under ``power``."""
     with floor_file(folder / "floor.db") as connection:
-        execute, synced = connection.execute, durability == "power"
-        begin = time.perf_counter()
-        for number in range(tasks):
-            execute("BEGIN IMMEDIATE")
-            row = execute("INSERT INTO start (key, at) VALUES (?, ?)", (os.urandom(16), time.time_ns())).lastrowid
-            execute("COMMIT")
-            if synced:
-                execute("PRAGMA synchronous = FULL")
-            execute("BEGIN IMMEDIATE")
-            execute("INSERT INTO done VALUES (?, ?, ?)", (row, time.time_ns(), b"123456789"))
-            execute("COMMIT")
-            if synced:
-                execute("PRAGMA synchronous = NORMAL")
-            if number % 1000 == 999:
-                execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-        return {"us": (time.perf_counter() - begin) / tasks * 1e6}
+        return _bare_loop(connection, durability, tasks, *_FLOOR)
+
+
+def own_rows(folder: Path, durability: str, tasks: int) -> Figures:
+    """The rows of a task in a journal, written by a bare loop: what is left of a task is the Python that makes them."""
+    from durable.journal import opening, statements
+
+    durable = configured(folder, durability)
+
+    @durable.task  # type: ignore[untyped-decorator]  # imported late, so untyped
+    def step(number: int) -> int:
+        return number + OFFSET
+
+    durable.flow(lambda: step(-1), name="job")()  # so that there is what the rows point to: all are number 1
+    connection = opening.connect(folder / "runs.db")
+    connection.execute("PRAGMA synchronous = NORMAL")
+
+    def start(key: bytes, now: int) -> Statement:
+        return statements.ADD_TASK_RUN, (key, 1, 1, None, 1, 5, now, 1, b"123456789", *[None] * 5)
+
+    def end(row: int | None, now: int) -> tuple[Statement, Statement]:
+        return (
+            (statements.ADD_RESULT, (1, now, None, None, None, b"123456789")),
+            (statements.ADD_TASK_STATE_WITH_RESULT, (row, 1, 7, now, 1, None)),
+        )
+
+    figures = _bare_loop(connection, durability, tasks, start, end)
+    connection.close()
+    return figures
+
+
+_FLOOR: Final = (
+    lambda key, now: ("INSERT INTO start (key, at) VALUES (?, ?)", (key, now)),
+    lambda row, now: (("INSERT INTO done VALUES (?, ?, ?)", (row, now, b"123456789")),),
+)
+
+
+def _bare_loop(
+    connection: sqlite3.Connection,
+    durability: str,
+    tasks: int,
+    start: Callable[[bytes, int], Statement],
+    end: Callable[[int | None, int], Sequence[Statement]],
+) -> Figures:
+    """Two commits a task, and now and then a checkpoint."""
+    execute, synced = connection.execute, durability == "power"
+    begin = time.perf_counter()
+    for number in range(tasks):
+        execute("BEGIN IMMEDIATE")
+        row = execute(*start(os.urandom(16), time.time_ns())).lastrowid
+        execute("COMMIT")
+        if synced:
+            execute("PRAGMA synchronous = FULL")
+        execute("BEGIN IMMEDIATE")
+        for statement in end(row, time.time_ns()):
+            execute(*statement)
+        execute("COMMIT")
+        if synced:
+            execute("PRAGMA synchronous = NORMAL")
+        if number % 1000 == 999:
+            execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
+    return {"us": (time.perf_counter() - begin) / tasks * 1e6}
 
 
 def configured(folder: Path, durability: str) -> Any:
@@ -310,7 +358,19 @@ def workers(folder: Path, durability: str, tasks: int) -> Figures:
 
 CASES: Final[dict[str, Callable[[Path, str, int], Figures]]] = {
     case.__name__: case
-    for case in (floor, sequential, awaited, mapped, long_run, long_resume, bare, memo, array, workers)
+    for case in (
+        floor,
+        own_rows,
+        sequential,
+        awaited,
+        mapped,
+        long_run,
+        long_resume,
+        bare,
+        memo,
+        array,
+        workers,
+    )
 }
 
 

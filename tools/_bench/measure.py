@@ -17,6 +17,7 @@ from typing import Final
 
 SHORT: Final = (
     *(("floor", durability) for durability in ("power", "process")),
+    *(("own_rows", durability) for durability in ("power", "process")),
     *(("sequential", durability) for durability in ("power", "process")),
     *(("awaited", durability) for durability in ("power", "process")),
     ("mapped", "power"),
