@@ -45,6 +45,23 @@ def test_a_failure_gives_one_command_that_fails_again():
 
 
 @needs_compiler
+def test_a_part_of_the_second_kills_notices_and_is_named():
+    failed = prove("--only", "kill/sync", "--pairs", "3/100", "--mutant", "a completed task is replayed")
+    assert failed.returncode == 1, failed
+    (second,) = re.search(r"VIOLATED: kill/sync: Case\(first=\d+, second=(\d+)", failed.stderr).groups()
+    assert int(second) % 100 == 3
+    assert "--pairs 3/100" in failed.stderr
+
+
+@needs_compiler
+@pytest.mark.parametrize("part", ["0/3", "4/3", "2", "x/3", "1/0"])
+def test_a_part_that_there_is_not_is_refused(part):
+    refused = prove("--only", "kill/sync", "--pairs", part)
+    assert refused.returncode == 2
+    assert f"'{part}': expected a part of all, such as 2/6" in refused.stderr
+
+
+@needs_compiler
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
 def test_ended_by_a_signal_it_leaves_nothing(tmp_path, how):
     path = os.pathsep.join([str(TOOLS), str(Path(durable.__file__).parents[1])])

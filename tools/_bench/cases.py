@@ -20,7 +20,6 @@ from typing import Any, Final
 OFFSET: Final = 1_000_000_000_000  # results of nine bytes, as the floor's
 ARRAY_BYTES: Final = 10_000_000
 
-
 Figures = dict[str, float]
 Statement = tuple[str, tuple[Any, ...]]
 
@@ -38,6 +37,12 @@ def floor_file(file: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
+_FLOOR: Final = (
+    lambda key, now: ("INSERT INTO start (key, at) VALUES (?, ?)", (key, now)),
+    lambda row, now: (("INSERT INTO done VALUES (?, ?, ?)", (row, now, b"123456789")),),
+)
+
+
 def floor(folder: Path, durability: str, tasks: int) -> Figures:
     """The least that the promise costs: two commits a task, one of them synced under ``power``."""
     with floor_file(folder / "floor.db") as connection:
@@ -47,6 +52,7 @@ def floor(folder: Path, durability: str, tasks: int) -> Figures:
 def own_rows(folder: Path, durability: str, tasks: int) -> Figures:
     """The rows of a task in a journal, written by a bare loop: what is left of a task is the Python that makes them."""
     from durable.journal import opening, statements
+    from durable.states import COMPLETED, RUNNING
 
     durable = configured(folder, durability)
 
@@ -59,23 +65,17 @@ def own_rows(folder: Path, durability: str, tasks: int) -> Figures:
     connection.execute("PRAGMA synchronous = NORMAL")
 
     def start(key: bytes, now: int) -> Statement:
-        return statements.ADD_TASK_RUN, (key, 1, 1, None, 1, 5, now, 1, b"123456789", *[None] * 5)
+        return statements.ADD_TASK_RUN, (key, 1, 1, None, 1, RUNNING.code, now, 1, b"123456789", *[None] * 5)
 
     def end(row: int | None, now: int) -> tuple[Statement, Statement]:
         return (
             (statements.ADD_RESULT, (1, now, None, None, None, b"123456789")),
-            (statements.ADD_TASK_STATE_WITH_RESULT, (row, 1, 7, now, 1, None)),
+            (statements.ADD_TASK_STATE_WITH_RESULT, (row, 1, COMPLETED.code, now, 1, None)),
         )
 
     figures = _bare_loop(connection, durability, tasks, start, end)
     connection.close()
     return figures
-
-
-_FLOOR: Final = (
-    lambda key, now: ("INSERT INTO start (key, at) VALUES (?, ?)", (key, now)),
-    lambda row, now: (("INSERT INTO done VALUES (?, ?, ?)", (row, now, b"123456789")),),
-)
 
 
 def _bare_loop(

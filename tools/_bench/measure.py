@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Final
 
 SHORT: Final = (
-    *(("floor", durability) for durability in ("power", "process")),
-    *(("own_rows", durability) for durability in ("power", "process")),
-    *(("sequential", durability) for durability in ("power", "process")),
-    *(("awaited", durability) for durability in ("power", "process")),
+    *(
+        (case, durability)
+        for case in ("floor", "own_rows", "sequential", "awaited")
+        for durability in ("power", "process")
+    ),
     ("mapped", "power"),
     ("workers", "process"),
 )

@@ -241,7 +241,7 @@ def _killed_at(name: str, base: Path, effort: Effort, before: str) -> Row:
         shutil.rmtree(tried.base)
         _demand(not ended.code, f"undisturbed, it failed:\n{ended.err}")
         count = 0
-        for case in effort.in_time(kill.cases(ended.seen, effort._replace(pairs=None), _FEW // 2, f"kill {name}")):
+        for case in effort.in_time(kill.cases(ended.seen, effort, _FEW // 2, f"kill {name}")):
             tried = job.copy(base / "case")
             try:
                 tried.run(Arm(case.first, case.action), **resumed)
