@@ -53,10 +53,10 @@ def run(*command: str | Path, failing: str) -> None:
 def lower_bounds(pyproject: str) -> str:
     """The project's own dependencies, pinned to their lower bounds, as a pip constraints file."""
     block = re.search(r"^dependencies = \[$(.*?)^\]$", pyproject, re.MULTILINE | re.DOTALL)
-    pins = re.findall(r'^ *"([\w.-]+)>=([\w.]+)[";]', block[1], re.MULTILINE) if block else []
+    pins = re.findall(r'^ *"([\w.-]+)>=([\w.]+)(; [^"]+)?"', block[1], re.MULTILINE) if block else []
     if not pins:
         fail("pyproject.toml: expected `dependencies = [`, then one name>=version a line.")
-    return "".join(f"{name}=={version}\n" for name, version in pins)
+    return "".join(f"{name}=={version}{marker}\n" for name, version, marker in pins)
 
 
 def make(folder: Path) -> Path:
