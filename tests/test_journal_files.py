@@ -1,4 +1,4 @@
-"""The files beside a journal, deleted, replaced or truncated under a live run: noticed before the next result.
+"""The files beside a journal, deleted, renamed, replaced or truncated under a live run: noticed before the next result.
 
 The log (`-wal`) has the newest results, the index (`-shm`) tells processes apart: without it two write at one place.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from durable.errors import JournalFailed
-from durable.journal import Entry, close_journals, open_journal
+from durable.journal import Entry, close_journals, files, open_journal
 from durable.journal import statements as sql
 
 pytestmark = [
@@ -28,6 +28,18 @@ def journal(tmp_path, request):
     opened = open_journal(tmp_path / "runs.db", request.param)
     opened.commit(mark("first"))
     return opened
+
+
+@pytest.fixture(params=["deleted", "renamed"])
+def lose(request, journal, monkeypatch):
+    """Take a file's name away. A name is looked for only every few milliseconds: here, in every transaction."""
+    monkeypatch.setattr(files, "_SETTLED", -1)
+
+    def lose(suffix):
+        file = beside(journal, suffix)
+        file.unlink() if request.param == "deleted" else file.rename(file.with_name("elsewhere"))
+
+    return lose
 
 
 def mark(name, *, synced=True):
@@ -110,35 +122,44 @@ def refused(journal, match, name="after"):
     return str(told.value)
 
 
-def test_a_log_deleted_in_use_poisons_and_what_it_held_is_saved(journal):
-    beside(journal, "-wal").unlink()
-    assert "nothing is lost" in refused(journal, "runs.db-wal was deleted")
+def test_a_log_lost_in_use_poisons_and_what_it_held_is_saved(journal, lose):
+    lose("-wal")
+    assert "nothing is lost" in refused(journal, "runs.db-wal was deleted, renamed or replaced")
     assert marks(journal.path) == ["first"]
     run(ADD, journal.path, journal.durability, "next")
     assert marks(journal.path) == ["first", "next"]
 
 
-def test_what_was_started_into_a_deleted_log_is_saved_as_well(journal):
+def test_nothing_is_started_into_a_lost_log(journal, lose):
+    lose("-wal")
+    with pytest.raises(JournalFailed, match="runs.db-wal was deleted"):
+        journal.commit(mark("a start", synced=False))
+    refused(journal, "runs.db-wal was deleted")
+    assert marks(journal.path) == ["first"]
+
+
+def test_what_was_started_into_a_deleted_log_in_the_same_moment_is_saved_as_well(journal, monkeypatch):
+    monkeypatch.setattr(files, "_SETTLED", 1e9)
     beside(journal, "-wal").unlink()
     journal.commit(mark("a start", synced=False))
     refused(journal, "runs.db-wal was deleted")
     assert marks(journal.path) == ["first", "a start"]
 
 
-def test_another_process_may_go_on_while_the_one_whose_log_was_deleted_still_lives(journal):
-    beside(journal, "-wal").unlink()
+def test_another_process_may_go_on_while_the_one_whose_log_was_lost_still_lives(journal, lose):
+    lose("-wal")
     refused(journal, "runs.db-wal was deleted")
     for name in ("second", "third"):
         run(ADD, journal.path, journal.durability, name)
     assert marks(journal.path) == ["first", "second", "third"]
 
 
-def test_a_reader_in_the_way_of_saving_is_told(journal):
+def test_a_reader_in_the_way_of_saving_is_told(journal, lose):
     with closing(sqlite3.connect(journal.path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM result").fetchone()
         journal.commit(mark("newer"))
-        beside(journal, "-wal").unlink()
+        lose("-wal")
         assert "may be lost" in refused(journal, "runs.db-wal was deleted")
 
 
@@ -163,13 +184,13 @@ def test_a_cut_log_is_noticed_before_a_start_makes_it_long_again(tmp_path):
 def test_a_log_replaced_by_a_copy_poisons(tmp_path):
     path = tmp_path / "runs.db"
     said = victim(path, "shutil.copy(log, log + '.copy'); add('after the copy'); os.replace(log + '.copy', log)")
-    assert "runs.db-wal was deleted or replaced" in said
+    assert "runs.db-wal was deleted, renamed or replaced" in said
     assert "may be lost" in said
     assert marks(path) == ["first", "second"]
 
 
-def test_a_deleted_index_poisons_before_anything_is_written(journal):
-    beside(journal, "-shm").unlink()
+def test_a_lost_index_poisons_before_anything_is_written(journal, lose):
+    lose("-shm")
     run(ADD, journal.path, journal.durability, "other")
     with pytest.raises(JournalFailed, match="runs.db-shm was deleted"):
         journal.commit(mark("a start", synced=False))
@@ -177,8 +198,8 @@ def test_a_deleted_index_poisons_before_anything_is_written(journal):
     assert marks(journal.path) == ["first", "other"]
 
 
-def test_a_process_that_comes_to_a_log_that_is_not_the_live_ones_does_not_write(journal):
-    beside(journal, "-wal").unlink()
+def test_a_process_that_comes_to_a_log_that_is_not_the_live_ones_does_not_write(journal, lose):
+    lose("-wal")
     other = """
         import sys
         from durable.errors import JournalError
@@ -237,8 +258,8 @@ def test_an_end_whose_log_was_cut_does_not_move_half_of_it(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize("suffix", ["-wal", "-shm"])
-def test_a_fork_after_a_file_was_deleted_is_no_way_around(journal, suffix):
-    beside(journal, suffix).unlink()
+def test_a_fork_after_a_file_was_lost_is_no_way_around(journal, lose, suffix):
+    lose(suffix)
     pid = os.fork()
     if not pid:
         code = 1

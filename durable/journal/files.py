@@ -7,13 +7,13 @@ process changes what is looked at.
 Rules:
 
 1. `runs.db` must have its name, and may be shorter than it was only if its own header says so, too (pruned).
-2. `runs.db-wal`, the log, must have its name and at least the frames that SQLite counts in it. Others may shorten it,
+2. `runs.db-wal`, the log, must be there and have at least the frames that SQLite counts in it. Others may shorten it,
    by a checkpoint, and then count less. The count is at the head of the shared index, whose layout is documented:
    https://www.sqlite.org/walformat.html#the_wal_index_header. It is compared in every transaction: frames that are
    added to a log that was cut make it as long as it was, with a hole in it.
-3. `runs.db-shm`, the index, must have its name, or processes that come later count and lock by another one, and two
-   write at the same place of the log. So this, too, is looked at in every transaction, but for those of a moment in
-   which no other process can have come.
+3. The log and `runs.db-shm`, the index, must have their names, or processes that come later write another log, or count
+   and lock by another index, and two write at the same place. So this, too, is looked at in every transaction, but for
+   those of a moment in which no other process can have come.
 4. A descriptor of the index is not closed while this process may have a connection to the file: that would drop
    SQLite's locks on it. A link count of 0 says that the last connection of all has removed it.
 """
@@ -44,6 +44,7 @@ _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
 
 _AGAIN: Final = "run the same command again"
 _ANEW: Final = f"End every process that uses it, and {_AGAIN}"
+_RENAMED: Final = "was deleted, renamed or replaced while it was in use"
 _NEWEST_LOST: Final = f"The newest results may be lost; what is lost is executed again. {_ANEW}"
 
 
@@ -69,9 +70,15 @@ class _Index:
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.open(name, _READ)
+        self.file = _file_of(self.descriptor)
         self.map: Any = mmap.mmap(self.descriptor, _INDEX_HEAD, prot=mmap.PROT_READ)
         if int.from_bytes(self.map[:4], sys.byteorder) != _INDEX_VERSION:  # of a later SQLite: it cannot be read
             self.map = bytes(_INDEX_HEAD)
+
+
+def _file_of(descriptor: int) -> tuple[int, int]:
+    status = fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 _indexes: dict[tuple[int, int], _Index] = {}
@@ -84,22 +91,22 @@ class Files:
         self.path = path
         self._name = os.fspath(path)
         self._file, self._size = standing(self._name)
+        self._index_name, self._log_name = f"{self._name}-shm", f"{self._name}-wal"
         self._index: _Index | None = None
-        self._log = -1
+        self._log, self._log_file = -1, (0, 0)
         self._looked = -_SETTLED
 
     def watch(self) -> None:
         """A connection is there, and with it all three files."""
         if sys.platform == "win32":  # what is open cannot be deleted there, and SQLite could not delete it either
             return
-        name = f"{self._name}-shm"
         try:
-            self._log = os.open(f"{self._name}-wal", _READ)
-            index = _indexes.get(standing(name)[0])
+            self._log = os.open(self._log_name, _READ)
+            self._log_file = _file_of(self._log)
+            index = _indexes.get(standing(self._index_name)[0])
             if index is None:
-                index = _Index(name)
-                status = fstat(index.descriptor)
-                _indexes[status.st_dev, status.st_ino] = index
+                index = _Index(self._index_name)
+                _indexes[index.file] = index
         except FileNotFoundError as error:
             raise JournalFailed(
                 self._name, f"{error.filename} was deleted while it was being opened. {_ANEW}"
@@ -112,9 +119,8 @@ class Files:
         if index is None:
             return
         os.close(self._log)
-        status = fstat(index.descriptor)
-        if not status.st_nlink:
-            del _indexes[status.st_dev, status.st_ino]
+        if not fstat(index.descriptor).st_nlink:
+            del _indexes[index.file]
             if not isinstance(index.map, bytes):
                 index.map.close()
             os.close(index.descriptor)
@@ -138,7 +144,7 @@ class Files:
         self._size = size
 
     def look_at_log(self, named: bool) -> None:  # noqa: FBT001 - hot path
-        """Rules 2 and 3; whether the log has its name only if so asked, before a result is recorded in it.
+        """Rules 2 and 3; whether the log is there in any moment only if so asked, before a result is recorded in it.
 
         Raises:
             FilesLost: what is wrong.
@@ -149,8 +155,7 @@ class Files:
         now = monotonic()
         if now - self._looked > _SETTLED:
             self._looked = now
-            if not fstat(index.descriptor).st_nlink:
-                raise FilesLost(f"{self.path.name}-shm was deleted while it was in use", f"Nothing is lost. {_ANEW}")
+            self._look_at_names(index)
         counted = page, frames = _counted(index.map, _COUNTED_AT)
         if named:
             status = fstat(self._log)
@@ -160,7 +165,17 @@ class Files:
         if size < _LOG_HEAD + frames * (_FRAME_HEAD + page) and self._is_cut(index, counted, size):
             raise FilesLost(f"{self.path.name}-wal was truncated while it was in use", _NEWEST_LOST)
         if not links:
-            raise LogDeleted(f"{self.path.name}-wal was deleted or replaced while it was in use", _NEWEST_LOST)
+            raise self._log_deleted()
+
+    def _look_at_names(self, index: _Index) -> None:
+        """Rule 3."""
+        if standing(self._index_name)[0] != index.file:
+            raise FilesLost(f"{self.path.name}-shm {_RENAMED}", f"Nothing is lost. {_ANEW}")
+        if standing(self._log_name)[0] != self._log_file:
+            raise self._log_deleted()
+
+    def _log_deleted(self) -> LogDeleted:
+        return LogDeleted(f"{self.path.name}-wal {_RENAMED}", _NEWEST_LOST)
 
     def _is_cut(self, index: _Index, counted: tuple[int, int], size: int) -> bool:
         """Whether the log lacks frames.
@@ -198,7 +213,7 @@ class Files:
         journal.
         """
         try:
-            if standing(f"{self._name}-wal")[1]:
+            if standing(self._log_name)[1]:
                 return
             _, frames, moved = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:

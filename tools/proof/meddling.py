@@ -72,6 +72,12 @@ MEDDLERS: Final = {
     "the log replaced under a live run": Meddling(
         "shutil.copy('runs.db-wal', 'other-wal'); os.replace('other-wal', 'runs.db-wal')", noticed=True
     ),
+    "the log renamed under a live run": Meddling(
+        "time.sleep(0.01); os.rename('runs.db-wal', 'other-wal')", noticed=True
+    ),
+    "the index renamed under a live run": Meddling(
+        "time.sleep(0.01); os.rename('runs.db-shm', 'other-shm')", noticed=True
+    ),
     "the index deleted under a live run": Meddling("time.sleep(0.01); os.unlink('runs.db-shm')", noticed=True),
     "the lock file removed under a live run": Meddling("[p.unlink() for p in pathlib.Path('runs.db-locks').iterdir()]"),
     "a clock that jumps a year back": Meddling(

@@ -249,7 +249,7 @@ ALL: Final = (
     ),
     Mutant(
         "two processes do not go on with two indexes",
-        "meddling",
+        "meddling/the index deleted under a live run",
         _FILES + "files._SETTLED = 1e9\n",
     ),
     Mutant(
