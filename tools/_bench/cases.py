@@ -7,113 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import resource
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-OFFSET: Final = 1_000_000_000_000  # results of nine bytes, as the floor's
+from _bench.floors import OFFSET, Figures, configured, floor, floor_file, own_rows, waited
+
 ARRAY_BYTES: Final = 10_000_000
-
-Figures = dict[str, float]
-Statement = tuple[str, tuple[Any, ...]]
-
-
-@contextmanager
-def floor_file(file: Path) -> Iterator[sqlite3.Connection]:
-    """A database with the pragmas of a journal, and the tables of the floor."""
-    connection = sqlite3.connect(file, isolation_level=None)
-    for pragma in ("journal_mode = WAL", "wal_autocheckpoint = 0", "synchronous = NORMAL"):
-        connection.execute(f"PRAGMA {pragma}").fetchall()
-    connection.execute("CREATE TABLE start (id INTEGER PRIMARY KEY, key BLOB, at INTEGER)")
-    connection.execute("CREATE UNIQUE INDEX start_by_key ON start (key)")
-    connection.execute("CREATE TABLE done (id INTEGER PRIMARY KEY, at INTEGER, result BLOB)")
-    yield connection
-    connection.close()
-
-
-_FLOOR: Final = (
-    lambda key, now: ("INSERT INTO start (key, at) VALUES (?, ?)", (key, now)),
-    lambda row, now: (("INSERT INTO done VALUES (?, ?, ?)", (row, now, b"123456789")),),
-)
-
-
-def floor(folder: Path, durability: str, tasks: int) -> Figures:
-    """The least that the promise costs: two commits a task, one of them synced under ``power``."""
-    with floor_file(folder / "floor.db") as connection:
-        return _bare_loop(connection, durability, tasks, *_FLOOR)
-
-
-def own_rows(folder: Path, durability: str, tasks: int) -> Figures:
-    """The rows of a task in a journal, written by a bare loop: what is left of a task is the Python that makes them."""
-    from durable.journal import opening, statements
-    from durable.states import COMPLETED, RUNNING
-
-    durable = configured(folder, durability)
-
-    @durable.task  # type: ignore[untyped-decorator]  # imported late, so untyped
-    def step(number: int) -> int:
-        return number + OFFSET
-
-    durable.flow(lambda: step(-1), name="job")()  # so that there is what the rows point to: all are number 1
-    connection = opening.connect(folder / "runs.db")
-    connection.execute("PRAGMA synchronous = NORMAL")
-
-    def start(key: bytes, now: int) -> Statement:
-        return statements.ADD_TASK_RUN, (key, 1, 1, None, 1, RUNNING.code, now, 1, b"123456789", *[None] * 5)
-
-    def end(row: int | None, now: int) -> tuple[Statement, Statement]:
-        return (
-            (statements.ADD_RESULT, (1, now, None, None, None, b"123456789")),
-            (statements.ADD_TASK_STATE_WITH_RESULT, (row, 1, COMPLETED.code, now, 1, None)),
-        )
-
-    figures = _bare_loop(connection, durability, tasks, start, end)
-    connection.close()
-    return figures
-
-
-def _bare_loop(
-    connection: sqlite3.Connection,
-    durability: str,
-    tasks: int,
-    start: Callable[[bytes, int], Statement],
-    end: Callable[[int | None, int], Sequence[Statement]],
-) -> Figures:
-    """Two commits a task, and now and then a checkpoint."""
-    execute, synced = connection.execute, durability == "power"
-    begin = time.perf_counter()
-    for number in range(tasks):
-        execute("BEGIN IMMEDIATE")
-        row = execute(*start(os.urandom(16), time.time_ns())).lastrowid
-        execute("COMMIT")
-        if synced:
-            execute("PRAGMA synchronous = FULL")
-        execute("BEGIN IMMEDIATE")
-        for statement in end(row, time.time_ns()):
-            execute(*statement)
-        execute("COMMIT")
-        if synced:
-            execute("PRAGMA synchronous = NORMAL")
-        if number % 1000 == 999:
-            execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
-    return {"us": (time.perf_counter() - begin) / tasks * 1e6}
-
-
-def configured(folder: Path, durability: str) -> Any:
-    """The library, writing to a journal in `folder`."""
-    import durable
-    import durable.cache_policies
-    import durable.journal
-    import durable.task_runners
-
-    durable.configure(journal=folder / "runs.db", durability="power" if durability == "power" else "process")
-    return durable
 
 
 def interrupted(job: Callable[[], Any]) -> None:
@@ -361,6 +265,7 @@ CASES: Final[dict[str, Callable[[Path, str, int], Figures]]] = {
     for case in (
         floor,
         own_rows,
+        waited,
         sequential,
         awaited,
         mapped,

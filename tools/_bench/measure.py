@@ -23,6 +23,7 @@ SHORT: Final = (
     ),
     ("mapped", "power"),
     ("workers", "process"),
+    ("waited", "process"),
 )
 _COUNTED: Final = ("fdatasync", "fsync", "pwrite64", "fcntl")
 _TRACED: Final = (("floor", "power"), ("sequential", "power"), ("sequential", "process"), ("mapped", "power"))

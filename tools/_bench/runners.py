@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import durable
-from _bench.cases import OFFSET, resident
+from _bench.cases import resident
+from _bench.floors import OFFSET
 from _bench.measure import said
 from durable import task_runners
 
