@@ -101,6 +101,28 @@ def test_an_async_task(counted):
     assert found == [Counts(2 * TASKS, TASKS, 9 * TASKS, ROWS)]
 
 
+def test_an_async_task_takes_one_turn_of_the_loop(journal):
+    turns = []
+
+    async def tick():
+        while True:
+            await asyncio.sleep(0)
+            turns.append(None)
+
+    @flow
+    async def job():
+        await async_step(-1)
+        ticking = asyncio.create_task(tick())
+        await asyncio.sleep(0)
+        del turns[:]
+        for n in range(TASKS):
+            await async_step(n)
+        ticking.cancel()
+
+    asyncio.run(job())
+    assert TASKS - 1 <= len(turns) <= TASKS + 1
+
+
 def test_gathered_tasks_share_their_commits(counted):
     found = []
 

@@ -287,9 +287,14 @@ def test_two_loops_in_two_threads_do_not_meet(journal):
 def test_a_cancelled_waiter_does_not_disturb_the_others_of_its_turn(journal):
     async def main():
         loop = asyncio.get_running_loop()
-        futures = [journal.commit_soon(mark(n), loop) for n in range(3)]
-        futures[1].cancel()
-        done = await asyncio.gather(*futures, return_exceptions=True)
+
+        async def write(n):
+            return await journal.commit_soon(mark(n), loop)
+
+        writers = [asyncio.create_task(write(n)) for n in range(3)]
+        await asyncio.sleep(0)
+        writers[1].cancel()
+        done = await asyncio.gather(*writers, return_exceptions=True)
         assert isinstance(done[1], asyncio.CancelledError)
         assert isinstance(done[0], int) and isinstance(done[2], int)
 

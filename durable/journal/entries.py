@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
 from contextlib import suppress
 from typing import Any
 
@@ -13,6 +14,9 @@ Statement = tuple[str, tuple[Any, ...]]
 
 class Entry:
     """Something to be recorded in one transaction: its statements, and after the commit the first one's rowid.
+
+    A coroutine awaits the entry itself: it gives way to the other coroutines until the entry is done, which without a
+    future takes one turn of the loop and not two.
 
     Attributes:
         at: the time it records, in microseconds since the epoch.
@@ -29,6 +33,13 @@ class Entry:
         self.done = False
         self.error: JournalBusy | JournalFailed | None = None
         self.gate: threading.Lock | None = None
+
+    def __await__(self) -> Generator[None, None, int]:
+        while not self.done:
+            yield
+        if self.error is not None:
+            raise self.error
+        return self.rowid
 
     def open_gate(self) -> None:
         """Let its caller look: it is done, or somebody has to commit it."""

@@ -1,7 +1,7 @@
 """The one connection of this process that writes to a journal: group commit, checkpoints, and when to stop.
 
 Contract with the caller. `commit(entry)` returns when the entry is in the file, as durably as the entry asks; the
-caller may then tell its own caller. `commit_soon(entry, loop)` gives a future for the same promise. An error means the
+caller may then tell its own caller. `await commit_soon(entry, loop)` makes the same promise. An error means the
 entry may or may not be in the file (`JournalFailed`) or is not (`JournalBusy`).
 
 Rules:
@@ -28,7 +28,6 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -50,16 +49,6 @@ _BATCH: Final = 1000  # entries in one transaction at most, so that followers do
 _LOST: Final = 0.05  # seconds until a follower looks for itself: a leader that a signal handler ended tells nobody
 
 
-class _Done:
-    """Awaited without giving the loop a turn."""
-
-    def __await__(self) -> Iterator[Any]:
-        return iter(())
-
-
-_DONE: Final = _Done()
-
-
 class Writer:
     """The write side of an open journal. One a file and process; safe to use from any thread."""
 
@@ -76,7 +65,7 @@ class Writer:
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
         self._batch: list[Entry] = []  # the transaction under way, until it is known how it ended
         self._committing = False  # its COMMIT was sent
-        self._turns: dict[Any, list[tuple[Entry, Any]]] = {}
+        self._turns: dict[Any, list[Entry]] = {}
         self._alone = False  # the last turn had one entry
         self._log_bytes = 0
         self._poison: sqlite3.Error | None = None
@@ -149,8 +138,8 @@ class Writer:
                     queue[at].open_gate()
                     break
 
-    def commit_soon(self, entry: Entry, loop: Any) -> Any:
-        """Like `commit`, from a coroutine: something to await, done with the one commit of this loop turn.
+    def commit_soon(self, entry: Entry, loop: Any) -> Entry:
+        """Like `commit`, from a coroutine: to be awaited at once, done with the one commit of this loop turn.
 
         Where the last turn had one entry, nobody is there to share with: what needs no sync and is the first of its
         turn is then committed at once. The next one waits, so that no coroutine keeps the loop to itself.
@@ -158,30 +147,22 @@ class Writer:
         turn = self._turns.get(loop)
         if turn is None:
             turn = self._turns[loop] = []
-            loop.call_soon(self._commit_turn, loop)
+            loop.call_soon(self._commit_turn, loop)  # and so before any coroutine that gives way from here on
             if self._alone and not entry.synced:
                 self.commit(entry)
-                return _DONE
-        future = loop.create_future()
-        turn.append((entry, future))
-        return future
+                return entry
+        turn.append(entry)
+        return entry
 
     def _commit_turn(self, loop: Any) -> None:
         turn = self._turns.pop(loop)
         if not turn:
             return
         self._alone = len(turn) == 1
-        self._queue.extend(entry for entry, _ in turn)
+        self._queue.extend(turn)
         with self._lock:
-            while not turn[-1][0].done:
+            while not turn[-1].done:
                 self._commit_queue()
-        for entry, future in turn:
-            if future.done():
-                continue
-            if entry.error is None:
-                future.set_result(entry.rowid)
-            else:
-                future.set_exception(entry.error)
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Run a query and return all its rows (list of tuples)."""

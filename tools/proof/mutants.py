@@ -60,11 +60,11 @@ ALL: Final = (
         "a coroutine's result is committed before it goes on",
         "kill/async",
         _WRITER
+        + "import asyncio\n"
         + "def at_once(self, entry, loop):\n"
-        + "    future = loop.create_future()\n"
-        + "    if entry.synced:\n        self._queue.append(entry)\n        future.set_result(0)\n"
-        + "    else:\n        future.set_result(self.commit(entry))\n"
-        + "    return future\nW.commit_soon = at_once\n",
+        + "    if entry.synced:\n        self._queue.append(entry)\n"
+        + "    else:\n        self.commit(entry)\n"
+        + "    return asyncio.sleep(0)\nW.commit_soon = at_once\n",
     ),
     Mutant(
         "a start is committed before the body runs",
