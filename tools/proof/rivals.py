@@ -152,7 +152,8 @@ def refuse_locked(err: str) -> None:
     Raises:
         Violated: one did.
     """
-    if re.search(r"database is locked|JournalBusy", err):
+    # A Ctrl-C during an import shows a line of source that only names it.
+    if re.search(r"database is locked|JournalBusy[:(]", err):
         raise oracle.Violated(f"a lock reached the user:\n{err[-1500:]}")
 
 
