@@ -30,10 +30,12 @@ def journal(tmp_path, request):
     return opened
 
 
-@pytest.fixture(params=["deleted", "renamed"])
+@pytest.fixture(params=["deleted", "renamed", "renamed, without /proc"])
 def lose(request, journal, monkeypatch):
     """Take a file's name away. A name is looked for only every few milliseconds: here, in every transaction."""
     monkeypatch.setattr(files, "_SETTLED", -1)
+    if "/proc" in request.param:
+        monkeypatch.setattr(files, "readlink", lambda link: os.readlink(f"{link}/nothing"))
 
     def lose(suffix):
         file = beside(journal, suffix)

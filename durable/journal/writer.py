@@ -76,7 +76,7 @@ class Writer:
         self._connection = opening.connect(self.path)
         self._execute = self._connection.cursor().execute  # one cursor for all: making one costs a tenth of an insert
         self._execute("PRAGMA synchronous = NORMAL")
-        self._files = Files(self.path)
+        self._files = Files(self.path, synced=self._power)
         self._files.watch()
         self._full: bool | None = False
         self._parked = False
