@@ -277,3 +277,20 @@ def test_an_empty_file_that_another_program_fills_first_is_its_own(tmp_path, mon
         open_journal(path, "power")
     with closing(sqlite3.connect(path)) as again:
         assert again.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
+def test_another_programs_rollback_journal_may_vanish_while_it_is_looked_at(tmp_path, monkeypatch):
+    path = tmp_path / "runs.db"
+    path.touch()
+    rollback = path.with_name("runs.db-journal")
+    rollback.write_bytes(b"x" * 512)
+
+    def vanishes(_, *, begun=False):
+        if begun:
+            rollback.unlink()
+        return False
+
+    monkeypatch.setattr(opening, "_rolls_back_to_nothing", vanishes)
+    open_journal(path, "power")
+    assert not rollback.exists()
+    assert not list(tmp_path.glob("*orphan*"))

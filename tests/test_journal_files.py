@@ -35,7 +35,7 @@ def lose(request, journal, monkeypatch):
     """Take a file's name away. A name is looked for only every few milliseconds: here, in every transaction."""
     monkeypatch.setattr(files, "_SETTLED", -1)
     if "/proc" in request.param:
-        monkeypatch.setattr(files, "readlink", lambda link: os.readlink(f"{link}/nothing"))
+        monkeypatch.setattr(files, "readlink", lambda link: Path(link, "nothing").readlink())
 
     def lose(suffix):
         file = beside(journal, suffix)

@@ -298,7 +298,10 @@ def _set_aside_logs(path: Path) -> None:
             continue
         names = (_beside(path, f"{suffix}.orphan{number or ''}") for number in range(1_000_000))
         kept = next(name for name in names if not name.exists())
-        log.rename(kept)
+        try:
+            log.rename(kept)
+        except FileNotFoundError:  # it was another program's, which has rolled back just now
+            continue
         _sync_folder(path.parent)
         root_log.warning("%s: it was deleted without its log, which is kept as %s", path, kept.name)
     _beside(path, "-shm").unlink(missing_ok=True)  # a live process may have it, and has the deleted file
