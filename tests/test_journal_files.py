@@ -132,6 +132,18 @@ def test_a_log_lost_in_use_poisons_and_what_it_held_is_saved(journal, lose):
     assert marks(journal.path) == ["first", "next"]
 
 
+def test_a_log_deleted_just_as_it_is_opened_is_noticed(tmp_path, monkeypatch):
+    asked = files.readlink
+
+    def delete_first(link):
+        (tmp_path / "runs.db-wal").unlink(missing_ok=True)
+        return asked(link)
+
+    monkeypatch.setattr(files, "readlink", delete_first)
+    journal = open_journal(tmp_path / "runs.db", "power")
+    refused(journal, "runs.db-wal was deleted")
+
+
 def test_nothing_is_started_into_a_lost_log(journal, lose):
     lose("-wal")
     with pytest.raises(JournalFailed, match="runs.db-wal was deleted"):

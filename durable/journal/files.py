@@ -33,7 +33,7 @@ from time import monotonic
 from typing import Any, Final
 
 from durable.errors import JournalFailed
-from durable.journal.opening import is_cut, standing
+from durable.journal.opening import identity, is_cut, standing
 
 _INDEX_VERSION: Final = 3007000
 _INDEX_HEAD: Final = 20  # bytes
@@ -72,15 +72,10 @@ class _Index:
 
     def __init__(self, name: str) -> None:
         self.descriptor = os.open(name, _READ)
-        self.file = _file_of(self.descriptor)
+        self.file = identity(self.descriptor)
         self.map: Any = mmap.mmap(self.descriptor, _INDEX_HEAD, prot=mmap.PROT_READ)
         if int.from_bytes(self.map[:4], sys.byteorder) != _INDEX_VERSION:  # of a later SQLite: it cannot be read
             self.map = bytes(_INDEX_HEAD)
-
-
-def _file_of(descriptor: int) -> tuple[int, int]:
-    status = fstat(descriptor)
-    return status.st_dev, status.st_ino
 
 
 def _path_of(link: str) -> str:
@@ -119,9 +114,11 @@ class Files:
             return
         try:
             self._log = os.open(self._log_name, _READ)
-            self._log_file, self._log_link = _file_of(self._log), f"/proc/self/fd/{self._log}"
+            self._log_file, self._log_link = identity(self._log), f"/proc/self/fd/{self._log}"
             self._log_path = _path_of(self._log_link)
-            index = _indexes.get(standing(self._index_name)[0])
+            if identity(self._log_name) != self._log_file:  # it was lost just now, and so that was no name of it
+                self._log_path = ""
+            index = _indexes.get(identity(self._index_name))
             if index is None:
                 index = _Index(self._index_name)
                 _indexes[index.file] = index
@@ -183,7 +180,7 @@ class Files:
 
     def _look_at_names(self, index: _Index) -> None:
         """Rule 3."""
-        if standing(self._index_name)[0] != index.file:
+        if identity(self._index_name) != index.file:
             raise FilesLost(f"{self.path.name}-shm {_RENAMED}", f"Nothing is lost. {_ANEW}")
         if not self._has_log():
             raise self._log_deleted()
@@ -191,7 +188,7 @@ class Files:
     def _has_log(self) -> bool:
         """Whether the log has its name."""
         path = _path_of(self._log_link)
-        return path == self._log_path if path else standing(self._log_name)[0] == self._log_file
+        return path == self._log_path if path else identity(self._log_name) == self._log_file
 
     def _log_deleted(self) -> LogDeleted:
         return LogDeleted(f"{self.path.name}-wal {_RENAMED}", _NEWEST_LOST)

@@ -97,13 +97,13 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def identity(path: Path | str) -> tuple[int, int]:
-    """Which file a path names: device and inode; zeros if there is none."""
+def identity(path: Path | str | int) -> tuple[int, int]:
+    """Which file a path names, or a descriptor has open: device and inode; zeros if there is none."""
     return standing(path)[0]
 
 
-def standing(path: Path | str) -> tuple[tuple[int, int], int]:
-    """Which file a path names, and its size in bytes."""
+def standing(path: Path | str | int) -> tuple[tuple[int, int], int]:
+    """Which file a path names, or a descriptor has open, and its size in bytes."""
     try:
         status = os.stat(path)  # noqa: PTH116 - asked for each result; Path.stat costs half as much again
     except OSError:
