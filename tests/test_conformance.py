@@ -261,9 +261,9 @@ def test_commits_and_syncs_are_the_same_for_each_driver(driver, journal, clock):
     step, _ = make(driver, {}, [1])
     driver.run(step)
     opened = open_journal("runs.db", "power")
-    before = opened.commits, opened.synced_commits
+    before = opened.commits, opened.syncs
     driver.run(step)
-    assert (opened.commits - before[0], opened.synced_commits - before[1]) == (2, 1)
+    assert (opened.commits - before[0], opened.syncs - before[1]) == (2, 1)
 
 
 def histories_of_flow(journal):

@@ -368,7 +368,7 @@ def test_eight_threads_share_their_fsyncs():
         journal = open_journal("runs.db", "power")
         futures = stay.map(range(8))
         together.wait(60)
-        before = journal.synced_commits
+        before = journal.syncs
         with closing(sqlite3.connect("runs.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")  # nobody's commit ends before all eight have come to theirs
             leave.set()
@@ -378,7 +378,7 @@ def test_eight_threads_share_their_fsyncs():
                 time.sleep(0.001)
             other.execute("ROLLBACK")
         futures.wait()
-        synced.append(journal.synced_commits - before)
+        synced.append(journal.syncs - before)
 
     job()
     assert synced[0] <= 2  # the first has taken along those who had come by then
@@ -417,12 +417,12 @@ def test_a_gather_shares_one_commit_a_turn_of_the_loop(how):
     async def job():
         await work(-1)
         journal = open_journal("runs.db", "power")
-        before = journal.commits, journal.synced_commits
+        before = journal.commits, journal.syncs
         if how == "called":
             await asyncio.gather(*[work(x) for x in range(500)])
         else:
             await asyncio.gather(*work.map(range(500)))
-        commits.append((journal.commits - before[0], journal.synced_commits - before[1]))
+        commits.append((journal.commits - before[0], journal.syncs - before[1]))
 
     run(job)
     total, synced = commits[0]

@@ -49,10 +49,10 @@ def test_a_start_goes_along_with_the_end_before_it(journal, on_interrupt, commit
         hold.submit()
         began.wait(30)
         futures = give.with_options(on_interrupt=on_interrupt).map(range(20))
-        before = opened.commits, opened.synced_commits
+        before = opened.commits, opened.syncs
         gate.set()
         values = futures.result()
-        counts.append((opened.commits - before[0], opened.synced_commits - before[1]))
+        counts.append((opened.commits - before[0], opened.syncs - before[1]))
         return values
 
     assert job() == list(range(20))

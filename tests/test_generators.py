@@ -34,10 +34,10 @@ def test_a_value_is_on_record_before_its_consumer_has_it(journal):
 def test_one_fsync_in_so_many_values(journal):
     numbers = made("sync", range)
     opened = open_journal("runs.db", "power")
-    before = opened.synced_commits
+    before = opened.syncs
     count = SYNC_EVERY * 3 + 1
     assert consumed(numbers(count)) == list(range(count))
-    assert opened.synced_commits - before == 3 + 1, "and one for the end"
+    assert opened.syncs - before == 3 + 1, "and one for the end"
 
 
 def test_a_generator_that_is_never_advanced_is_not_recorded(journal):

@@ -21,7 +21,7 @@ from durable.errors import (
     UnsupportedFilesystem,
 )
 from durable.filesystem import filesystem_type
-from durable.journal import Entry, close_journals, open_journal, opening, schema
+from durable.journal import Entry, close_journals, files, open_journal, opening, schema
 from durable.journal import statements as sql
 
 pytestmark = pytest.mark.usefixtures("nothing_stays_open")
@@ -324,20 +324,22 @@ def test_the_connection_has_the_pragmas_that_were_asked_for(tmp_path):
     assert connection.isolation_level is None
 
 
-def test_a_synced_commit_is_made_under_full_and_only_in_power(tmp_path):
-    seen = {}
+def test_what_asks_for_it_is_synced_after_its_commit_and_only_in_power(tmp_path, monkeypatch):
+    seen = []
+
+    def watched(descriptor):
+        with closing(sqlite3.connect(path)) as reader:
+            (found,) = reader.execute("SELECT count(*) FROM result").fetchone()
+        same = os.path.samestat(os.fstat(descriptor), (tmp_path / f"{path.name}-wal").stat())
+        seen.append((durability, found, same))
+
+    monkeypatch.setattr(files, "_sync", watched)
     for durability in ("power", "process"):
-        journal = open_journal(tmp_path / f"{durability}.db", durability)
-        for synced in (True, False):
+        path = tmp_path / f"{durability}.db"
+        journal = open_journal(path, durability)
+        for synced in (True, False, True):
             journal.commit(Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, b""))))
-            seen[durability, synced] = journal._connection.execute("PRAGMA synchronous").fetchone()[0]
-    full, normal = 2, 1
-    assert seen == {
-        ("power", True): full,
-        ("power", False): normal,
-        ("process", True): normal,
-        ("process", False): normal,
-    }
+    assert seen == [("power", 1, True), ("power", 3, True)]
 
 
 def test_a_pragma_that_does_not_take_is_an_error(tmp_path):

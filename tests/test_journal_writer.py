@@ -83,13 +83,13 @@ def test_a_task_is_two_commits_three_rows_and_one_sync(configured, durability, i
 
     def measure():
         double(-1)  # introduces the process and the task
-        before = journal.commits, journal.synced_commits, row_counts(journal)
+        before = journal.commits, journal.syncs, row_counts(journal)
         for n in range(50):
             assert double(n) == 2 * n
         after = row_counts(journal)
         return (
             journal.commits - before[0],
-            journal.synced_commits - before[1],
+            journal.syncs - before[1],
             {table: after[table] - count for table, count in before[2].items() if after[table] != count},
         )
 
@@ -124,9 +124,9 @@ def test_a_restored_task_writes_nothing(configured):
 
 def test_a_start_is_not_synced_by_itself_and_a_result_is(journal):
     journal.commit(mark("start", synced=False))
-    assert (journal.commits, journal.synced_commits) == (1, 0)
+    assert (journal.commits, journal.syncs) == (1, 0)
     journal.commit(mark("result", synced=True))
-    assert (journal.commits, journal.synced_commits) == (2, 1)
+    assert (journal.commits, journal.syncs) == (2, 1)
 
 
 def test_a_commit_gives_the_rowid_of_its_first_statement(journal):
@@ -151,7 +151,7 @@ def test_what_queues_up_is_committed_in_one_transaction(journal):
         rowids = [future.result(DEADLINE) for future in futures]
     assert sorted(rowids) == list(range(1, 9))
     assert journal.commits == 2
-    assert journal.synced_commits == 2
+    assert journal.syncs == 2
     assert sorted(marks(journal.path)) == sorted(map(str, range(8)))
 
 
@@ -163,7 +163,7 @@ def test_one_synced_entry_syncs_its_transaction(journal):
     for future in futures:
         future.result(DEADLINE)
     pool.shutdown()
-    assert (journal.commits, journal.synced_commits) == (1, 1)
+    assert (journal.commits, journal.syncs) == (1, 1)
 
 
 def test_eight_threads_lose_and_double_nothing(journal):
@@ -236,7 +236,7 @@ def test_coroutines_of_one_turn_share_a_commit(journal):
         return await asyncio.gather(*(write(n) for n in range(200)))
 
     assert asyncio.run(main()) == list(range(1, 201))
-    assert (journal.commits, journal.synced_commits) == (1, 1)
+    assert (journal.commits, journal.syncs) == (1, 1)
     assert marks(journal.path) == list(map(str, range(200)))
 
 
@@ -250,9 +250,9 @@ def test_two_hundred_async_tasks_need_a_handful_of_commits(configured):
 
     async def main():
         await double(-1)
-        before = journal.commits, journal.synced_commits
+        before = journal.commits, journal.syncs
         assert await asyncio.gather(*map(double, range(200))) == [2 * n for n in range(200)]
-        return journal.commits - before[0], journal.synced_commits - before[1]
+        return journal.commits - before[0], journal.syncs - before[1]
 
     commits, synced = asyncio.run(main())
     assert commits <= 4

@@ -20,16 +20,19 @@ class Entry:
 
     Attributes:
         at: the time it records, in microseconds since the epoch.
+        committed: it is in the log.
+        done: it is as durable as it asks, or cannot be recorded.
         gate: a lock that its caller waits at; None if it does not.
     """
 
-    __slots__ = ("at", "done", "error", "gate", "rowid", "statements", "synced")
+    __slots__ = ("at", "committed", "done", "error", "gate", "rowid", "statements", "synced")
 
     def __init__(self, synced: bool, *statements: Statement, at: int = 0) -> None:  # noqa: FBT001 - hot path
         self.at = at
         self.statements = statements
         self.synced = synced
         self.rowid = 0
+        self.committed = False
         self.done = False
         self.error: JournalBusy | JournalFailed | None = None
         self.gate: threading.Lock | None = None
@@ -40,6 +43,12 @@ class Entry:
         if self.error is not None:
             raise self.error
         return self.rowid
+
+    def finish(self) -> None:
+        """It is known how it ended."""
+        self.done = True
+        if self.gate is not None:
+            self.open_gate()
 
     def open_gate(self) -> None:
         """Let its caller look: it is done, or somebody has to commit it."""
@@ -52,5 +61,4 @@ class Entry:
 def finish(batch: list[Entry]) -> None:
     """It is known how these entries ended."""
     for entry in batch:
-        entry.done = True
-        entry.open_gate()
+        entry.finish()

@@ -18,6 +18,7 @@ Rules:
    which makes an fsync of the log a third slower: where there is one, the kernel is asked what it calls the open file.
 4. A descriptor of the index is not closed while this process may have a connection to the file: that would drop
    SQLite's locks on it. A link count of 0 says that the last connection of all has removed it.
+5. The log is synced by its own descriptor, the way SQLite would: an fsync covers whatever was written to it before.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ _LOG_HEAD: Final = 32  # bytes
 _FRAME_HEAD: Final = 24
 _SETTLED: Final = 0.005  # seconds in which no process can have begun, opened the journal and written
 _READ: Final = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0)
+# On Windows only what is open for writing can be synced.
+_SYNC: Final = os.O_RDWR | getattr(os, "O_BINARY", 0) if sys.platform == "win32" else _READ
 
 _AGAIN: Final = "run the same command again"
 _ANEW: Final = f"End every process that uses it, and {_AGAIN}"
@@ -78,6 +81,20 @@ class _Index:
             self.map = bytes(_INDEX_HEAD)
 
 
+if sys.platform == "darwin":
+    from fcntl import F_FULLFSYNC, fcntl
+
+    def _sync(descriptor: int) -> None:
+        """As SQLite does under ``fullfsync``: an fsync there leaves it in the disk's cache, but not all can do more."""
+        try:
+            fcntl(descriptor, F_FULLFSYNC)
+        except OSError:
+            os.fsync(descriptor)
+
+else:
+    _sync = getattr(os, "fdatasync", os.fsync)
+
+
 def _path_of(link: str) -> str:
     """What the kernel calls an open file now; "" if it does not say, as where there is no /proc."""
     try:
@@ -110,10 +127,10 @@ class Files:
 
     def watch(self) -> None:
         """A connection is there, and with it all three files."""
-        if sys.platform == "win32":  # what is open cannot be deleted there, and SQLite could not delete it either
-            return
         try:
-            self._log = os.open(self._log_name, _READ)
+            self._log = os.open(self._log_name, _SYNC)
+            if sys.platform == "win32":  # what is open cannot be deleted there
+                return
             self._log_file, self._log_link = identity(self._log), f"/proc/self/fd/{self._log}"
             self._log_path = _path_of(self._log_link)
             if identity(self._log_name) != self._log_file:  # it was lost just now, and so that was no name of it
@@ -128,12 +145,26 @@ class Files:
             ) from None
         self._index = index
 
+    def sync(self) -> None:
+        """Rule 5.
+
+        Raises:
+            sqlite3.OperationalError: it failed, so that what the log holds on the disk is unknown.
+        """
+        try:
+            _sync(self._log)
+        except OSError as error:
+            raise sqlite3.OperationalError(f"disk I/O error: {self._log_name} cannot be synced: {error}") from error
+
+    def close_log(self) -> None:
+        """The connection is about to be closed, and may delete the log, which on Windows must not be open then."""
+        os.close(self._log)
+
     def unwatch(self) -> None:
         """The connection was closed."""
         index, self._index = self._index, None
         if index is None:
             return
-        os.close(self._log)
         if not fstat(index.descriptor).st_nlink:
             del _indexes[index.file]
             if not isinstance(index.map, bytes):

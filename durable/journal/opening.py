@@ -178,6 +178,13 @@ def _is_new(path: Path) -> bool:
     return False
 
 
+def leave_open(connection: sqlite3.Connection) -> None:
+    """Make sure that no garbage collector closes `connection`: it belongs to another process, or is past trusting."""
+    import ctypes  # needed in a forked child or after a disk error only
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
 def read_header(path: Path) -> tuple[int, int]:
     """``(application_id, user_version)`` of a database file, without locks or side files (rule 1).
 

@@ -9,8 +9,9 @@ Rules:
 1. Whoever holds the lock commits everything that is queued, for everybody: threads that need durability at once share a
    transaction, and so do the coroutines of one event loop turn. Each still waits for the commit that covers its entry,
    at a gate of its own and not at the lock: else it would stand there through the next commit as well.
-2. A transaction is synced if any entry in it asks for it. In a write-ahead log what survives a power cut is always a
-   prefix of the commits, so a start committed without a sync is covered by the next completion's.
+2. What asks for it is synced after its commit, outside of the lock (`durable.journal.syncing`). In a write-ahead log
+   what survives a power cut is always a prefix of the commits, so a start committed without a sync is covered by the
+   next completion's.
 3. After any SQLite error but a busy BEGIN the outcome is unknown, so the journal is poisoned: it writes nothing more,
    and its connection is left alone, for closing it would checkpoint. So it is when a file was lost (`files`); only a
    log that was deleted is checkpointed first, for nobody else has what it holds.
@@ -37,6 +38,7 @@ from durable.errors import JournalBusy, JournalFailed
 from durable.journal import opening
 from durable.journal.entries import Entry, finish
 from durable.journal.files import Files, FilesLost, LogDeleted
+from durable.journal.syncing import Syncing
 from durable.logs import root_log
 
 BUSY_SECONDS: Final = 60  # how long the write lock may be somebody else's before JournalBusy
@@ -56,10 +58,10 @@ class Writer:
         self.path = path
         self.durability = durability
         self.commits = 0  # transactions committed
-        self.synced_commits = 0  # of those, the ones that waited for an fsync
         self.checkpoints = 0
         self._power = durability == "power"
         self._connect()
+        self._syncs = Syncing(needed=self._power)
         self._lock = threading.Lock()
         self._queue: deque[Entry] = deque()
         self._leader: Entry | None = None  # the entry of the caller who commits, or is about to
@@ -78,12 +80,17 @@ class Writer:
         self._execute("PRAGMA synchronous = NORMAL")
         self._files = Files(self.path, synced=self._power)
         self._files.watch()
-        self._full: bool | None = False
         self._parked = False
 
     def _disconnect(self) -> None:
+        self._files.close_log()
         self._connection.close()
         self._files.unwatch()
+
+    @property
+    def syncs(self) -> int:
+        """How often was waited for an fsync of the log; those of checkpoints are not counted."""
+        return self._syncs.count
 
     def commit(self, entry: Entry) -> int:
         """Record `entry`; returns the rowid of its first statement once it is as durable as it asks.
@@ -103,6 +110,9 @@ class Writer:
         """Wait until `entry`, which is queued, is as durable as it asks. Returns and raises as `commit`."""
         lost = False
         while not entry.done:
+            if entry.committed:
+                self._sync()
+                continue
             if self._leader is not None and not (lost and not self._lock.locked()):
                 lost = self._follow(entry)
                 continue
@@ -161,8 +171,9 @@ class Writer:
         self._alone = len(turn) == 1
         self._queue.extend(turn)
         with self._lock:
-            while not turn[-1].done:
+            while not (turn[-1].committed or turn[-1].done):
                 self._commit_queue()
+        self._sync()
 
     def rows(self, sql: str, parameters: tuple[Any, ...] = ()) -> list[Any]:
         """Run a query and return all its rows (list of tuples)."""
@@ -174,11 +185,11 @@ class Writer:
                 raise self._poisoned(error) from error
 
     def _commit_queue(self) -> None:
-        """Commit what is queued, as one transaction. The lock is held. An entry leaves the queue once it is done."""
+        """Commit what is queued, as one transaction. The lock is held. What is committed leaves the queue."""
         queue = self._queue
         if self._batch:
             self._settle()
-        while queue and queue[0].done:
+        while queue and (queue[0].committed or queue[0].done):
             queue.popleft()
         # By index: another thread may append at any moment, which ends an iteration over the queue with an error.
         batch = self._batch = [queue[at] for at in range(min(len(queue), _BATCH))]
@@ -189,7 +200,7 @@ class Writer:
                 return
             self._check_usable()
             synced = any(entry.synced for entry in batch)
-            self._begin(synced and self._power)
+            self._begin()
             # A result recorded in a file that has lost its name is lost: people do delete journals under a running job.
             if synced:
                 self._files.look_at_journal()
@@ -215,16 +226,21 @@ class Writer:
                 self._committing = False
                 self._connection.execute("ROLLBACK")
             elif self._committing:
-                finish(self._batch)
+                self._syncs.committed(self._batch)
         self._batch, self._committing = [], False
 
-    def _begin(self, synced: bool) -> None:  # noqa: FBT001 - hot path
+    def _sync(self) -> None:
+        """Have synced what is committed and waits for it."""
+        with self._syncs.lock:
+            try:
+                self._syncs.sync(self._files)
+            except sqlite3.Error as error:
+                with self._lock:
+                    self._syncs.fail(self._poisoned(error))
+
+    def _begin(self) -> None:
         execute = self._execute
         try:
-            if synced is not self._full:
-                self._full = None  # neither, should a signal handler raise in between
-                execute("PRAGMA synchronous = FULL" if synced else "PRAGMA synchronous = NORMAL")
-                self._full = synced
             for _ in range(BUSY_SECONDS * 1000 // opening.BUSY_TIMEOUT_MS):
                 try:
                     execute("BEGIN IMMEDIATE")
@@ -256,9 +272,8 @@ class Writer:
             execute("COMMIT")
         except sqlite3.Error as error:
             raise self._poisoned(error) from error
-        finish(batch)
+        self._syncs.committed(batch)
         self.commits += 1
-        self.synced_commits += self._full is True
         self._log_bytes += _FRAMES_A_COMMIT * _FRAME + size
         if self._log_bytes > CHECKPOINT_BYTES:
             self._checkpoint("RESTART")
@@ -291,21 +306,25 @@ class Writer:
                 self._connection.rollback()  # gives the write lock back to other processes
             if isinstance(error, LogDeleted):  # and SQLite has not failed
                 self._files.save_log(self._connection, error)
-            _leak(self._connection)
+            opening.leave_open(self._connection)
         return JournalFailed(str(self.path), _told(self._poison))
 
     def close(self) -> None:
         """Checkpoint, give the log's space back and close. A poisoned journal is left as it is (rule 3)."""
-        with self._lock:
+        with self._syncs.lock, self._lock:
             if self._closed or self._poison is not None or self._parked:
                 self._closed = True
                 return
             self._closed = True
             try:
                 self._files.look_closely()
+                self._syncs.sync(self._files)
                 self._checkpoint("TRUNCATE")
             except FilesLost as error:
                 root_log.warning("%s", self._poisoned(error))
+                return
+            except sqlite3.Error as error:
+                self._syncs.fail(self._poisoned(error))
                 return
             except JournalFailed:
                 return
@@ -315,7 +334,7 @@ class Writer:
         """Write no more, and leave the connection alone: its file was deleted or replaced under it."""
         with self._lock:
             if not self._closed and not self._parked:
-                _leak(self._connection)
+                opening.leave_open(self._connection)
             self._closed = True
 
     @property
@@ -335,13 +354,15 @@ class Writer:
 
     def before_fork(self) -> None:
         """Wait for a commit under way and close the connection (rule 5)."""
+        self._syncs.lock.acquire()
         self._lock.acquire()
         if self._closed or self._poison is not None or self._parked:
             return
         try:
             self._files.look_closely()
-        except FilesLost as error:
-            self._poisoned(error)
+            self._syncs.sync(self._files)
+        except sqlite3.Error as error:
+            self._syncs.fail(self._poisoned(error))
             return
         self._disconnect()
         self._parked = True
@@ -349,11 +370,13 @@ class Writer:
     def after_fork_in_parent(self) -> None:
         """Go on; the connection is opened again when it is next needed."""
         self._lock.release()
+        self._syncs.lock.release()
 
     def after_fork_in_child(self) -> None:
         """The journal object is the parent's: the child opens its own."""
         self._closed = self._inherited = True
         self._lock.release()
+        self._syncs.lock.release()
 
     def _return_from_fork(self) -> None:
         try:
@@ -370,10 +393,3 @@ def _told(poison: sqlite3.Error) -> str:
         f"a write failed ({poison}), so what the file holds is unknown and this process writes no more to it. "
         "Nothing recorded before is lost: mend the cause and run the same command again"
     )
-
-
-def _leak(connection: sqlite3.Connection) -> None:
-    """Make sure that no garbage collector closes `connection`: it belongs to another process, or is past trusting."""
-    import ctypes  # needed in a forked child or after a disk error only
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
