@@ -40,4 +40,7 @@ class WorkQueue(Generic[T]):
         return self._deepest().popleft()
 
     def _deepest(self) -> deque[T]:
-        return next(level for level in reversed(self._levels) if level)
+        levels = self._levels
+        while not levels[-1]:
+            levels.pop()
+        return levels[-1]
