@@ -12,6 +12,8 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Final
 
@@ -224,6 +226,40 @@ def _write_bare(
     execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
 
+def shared(folder: Path, durability: str, tasks: int) -> Figures:
+    """Four processes that each execute one task after the other, all in one journal: of all together."""
+    spawn, each = get_context("spawn"), tasks // 4
+    ready = spawn.Barrier(5)
+    processes = [spawn.Process(target=_share, args=(folder, durability, each, ready)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    ready.wait()
+    begin = time.perf_counter()
+    for process in processes:
+        process.join()
+    took = time.perf_counter() - begin
+    if any(process.exitcode for process in processes):
+        raise SystemExit(1)
+    return {"us": took / (4 * each) * 1e6}
+
+
+def _share(folder: Path, durability: str, tasks: int, ready: Barrier) -> None:
+    durable = configured(folder, durability)
+
+    @durable.task  # type: ignore[untyped-decorator]
+    def step(number: int) -> int:
+        return number + OFFSET
+
+    @durable.flow(resume="never")  # type: ignore[untyped-decorator]
+    def job() -> None:
+        step(-1)
+        ready.wait()
+        for number in range(tasks):
+            step(number)
+
+    job()
+
+
 def workers(folder: Path, durability: str, tasks: int) -> Figures:
     """What a thousand workers cost the driver: an executor that ends each body at once, and has that many places."""
     from concurrent.futures import Executor, Future
@@ -269,6 +305,7 @@ CASES: Final[dict[str, Callable[[Path, str, int], Figures]]] = {
         sequential,
         awaited,
         mapped,
+        shared,
         long_run,
         long_resume,
         bare,

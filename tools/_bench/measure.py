@@ -22,6 +22,7 @@ SHORT: Final = (
         for durability in ("power", "process")
     ),
     ("mapped", "power"),
+    ("shared", "power"),
     ("workers", "process"),
     ("waited", "process"),
 )
