@@ -1,0 +1,154 @@
+"""The fsync of the log: nobody goes on before the one that covers its entry, and who asks for none waits for none."""
+
+import errno
+import os
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+
+import pytest
+
+from durable.errors import JournalFailed
+from durable.journal import Entry, close_journals, files, open_journal
+from durable.journal import statements as sql
+
+pytestmark = pytest.mark.usefixtures("nothing_stays_open")
+
+DEADLINE = 60
+
+
+@pytest.fixture
+def journal(tmp_path):
+    return open_journal(tmp_path / "runs.db", "power")
+
+
+def mark(name, *, synced=True):
+    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
+
+
+def marks(path):
+    with closing(sqlite3.connect(path)) as connection:
+        return [payload.decode() for (payload,) in connection.execute("SELECT payload FROM result ORDER BY id")]
+
+
+def until(condition):
+    end = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < end, "never happened"
+        time.sleep(0.001)
+
+
+class Disk:
+    """Stands in the place of the fsync, and makes it last until it is told how it ends."""
+
+    def __init__(self):
+        self.begun = 0
+        self._ends = threading.Semaphore(0)
+        self._error = None
+
+    def sync(self, descriptor):
+        self.begun += 1
+        assert self._ends.acquire(timeout=DEADLINE)
+        if self._error is not None:
+            raise self._error
+        os.fdatasync(descriptor)
+
+    def ends(self, error=None):
+        self._error = error
+        self._ends.release()
+
+
+@pytest.fixture
+def disk(journal, monkeypatch):
+    journal.commit(mark("before"))
+    disk = Disk()
+    monkeypatch.setattr(files, "_sync", disk.sync)
+    return disk
+
+
+@contextmanager
+def committing(journal, *names):
+    """Each in a thread of its own, one after the other; gives the futures once all are in the log."""
+    with ThreadPoolExecutor(8) as pool:
+        futures = []
+        for name in names:
+            futures.append(pool.submit(journal.commit, mark(name)))
+            until(lambda: name in marks(journal.path))  # noqa: B023 - it is asked here only
+        yield futures
+
+
+def test_while_one_is_synced_others_commit_and_look_up(journal, disk):
+    with committing(journal, "slow") as (slow,):
+        until(lambda: disk.begun == 1)
+        journal.commit(mark("start", synced=False))
+        assert journal.rows("SELECT count(*) FROM result") == [(3,)]
+        assert not slow.done()
+        disk.ends()
+        assert slow.result(DEADLINE) == 2
+    assert journal.syncs == 2
+
+
+def test_an_fsync_under_way_does_not_count_for_what_is_committed_meanwhile(journal, disk):
+    with committing(journal, "a", "b", "c") as (first, *later):
+        until(lambda: disk.begun == 1)
+        disk.ends()
+        assert first.result(DEADLINE) == 2
+        until(lambda: disk.begun == 2)
+        assert not any(future.done() for future in later)
+        disk.ends()
+        assert sorted(future.result(DEADLINE) for future in later) == [3, 4]
+    assert (disk.begun, journal.syncs) == (2, 3)
+
+
+def test_a_failed_fsync_fails_all_that_wait_for_it_and_the_journal(journal, disk):
+    with committing(journal, "a", "b", "c") as futures:
+        until(lambda: disk.begun == 1)
+        disk.ends(OSError(errno.EIO, "Input/output error"))
+        for future in futures:
+            with pytest.raises(JournalFailed, match=r"runs\.db-wal cannot be synced: .*Input/output error"):
+                future.result(DEADLINE)
+    assert disk.begun == 1, "what became of it is unknown: it is not tried again"
+    with pytest.raises(JournalFailed, match="cannot be synced"):
+        journal.commit(mark("after"))
+
+
+def test_closing_waits_for_the_fsync_and_makes_the_rest_durable(journal, disk):
+    with committing(journal, "a", "b") as futures, ThreadPoolExecutor(1) as pool:
+        until(lambda: disk.begun == 1)
+        closed = pool.submit(close_journals)
+        time.sleep(0.05)
+        assert not closed.done()
+        disk.ends()
+        disk.ends()
+        closed.result(DEADLINE)
+        assert [future.result(DEADLINE) for future in futures] == [2, 3]
+    assert journal.is_closed
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_fork_waits_for_the_fsync(journal, disk):
+    with committing(journal, "a") as (future,), ThreadPoolExecutor(1) as pool:
+        until(lambda: disk.begun == 1)
+
+        def fork():
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            return os.waitpid(child, 0)[1]
+
+        forked = pool.submit(fork)
+        time.sleep(0.05)
+        assert not forked.done()
+        disk.ends()
+        assert forked.result(DEADLINE) == 0
+        assert future.result(DEADLINE) == 2
+    assert journal.commit(mark("later", synced=False)) == 3
+
+
+def test_without_power_nothing_is_synced(tmp_path, monkeypatch):
+    journal = open_journal(tmp_path / "process.db", "process")
+    monkeypatch.setattr(files, "_sync", None)
+    assert journal.commit(mark("a")) == 1
+    assert journal.syncs == 0
