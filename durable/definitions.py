@@ -7,7 +7,10 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from durable.codec import canonical_items
 from durable.errors import ConfigurationError, Unhashable
@@ -22,7 +25,7 @@ from durable.validation import Validator
 _log = logging.getLogger("durable")
 
 
-class Counted(NamedTuple):
+class Counted(Struct, frozen=True):
     """What arguments count by.
 
     Attributes:
@@ -201,7 +204,7 @@ class TaskDefinition(_Definition):
         left_out = [place for place in range(len(values)) if place not in places]
         needs, others = needs_of([self.binder.names[place] for place in left_out], [values[p] for p in left_out])
         if any(new is not values[place] for new, place in zip(others, left_out, strict=True)):
-            return counted._replace(needs=(*(counted.needs or ()), *needs))
+            return replace(counted, needs=(*(counted.needs or ()), *needs))
         return counted
 
     @property

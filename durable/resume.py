@@ -13,7 +13,9 @@ A run is asked for its state again once its lock is held: it may have been finis
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from durable.clock import clock
 from durable.definitions import FlowDefinition
@@ -28,7 +30,7 @@ from durable.spoken import digits_of
 from durable.states import CANCELLED, ROLLED_BACK
 
 
-class Choice(NamedTuple):
+class Choice(Struct, frozen=True):
     """What was decided.
 
     Attributes:
@@ -40,7 +42,7 @@ class Choice(NamedTuple):
     lock: RunLock | None = None
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True):
     """A call of a flow: which flow (its definition and row), with which parameters (their digest), under which
     options.
     """
