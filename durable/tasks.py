@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from durable.blocks import active, remember_hooks
 from durable.call import Call
 from durable.decorated import decorate
 from durable.definitions import Counted, TaskDefinition
@@ -24,8 +25,6 @@ from durable.runs import FlowRun, Scope, current, standalone
 from durable.settings import durability, journal_path, setting
 from durable.states import State
 from durable.submitting import Submitting
-from durable.transactions.block import remember_hooks
-from durable.transactions.undo import active
 from durable.upstream import Need, wait_for_option
 
 if TYPE_CHECKING:

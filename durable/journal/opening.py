@@ -16,7 +16,6 @@ Rules:
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import sqlite3
@@ -216,8 +215,8 @@ def _create(path: Path) -> None:
     try:
         if not _is_new(path):
             return  # another process was first
-        for leftover in path.parent.glob(f"{glob.escape(path.name)}-[0-9]*.new*"):
-            if _LEFTOVER.fullmatch(leftover.name.removeprefix(path.name)):
+        for leftover in path.parent.glob("*.new*"):
+            if leftover.name.startswith(path.name) and _LEFTOVER.fullmatch(leftover.name.removeprefix(path.name)):
                 leftover.unlink(missing_ok=True)
         if path.exists():
             _fill(path)
