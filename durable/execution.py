@@ -28,11 +28,11 @@ from durable.runs import Scope, current
 from durable.states import AWAITING_RETRY, CANCELLED, COMPLETED, CRASHED, RETRYING, RUNNING, State, StateKind, StateType
 from durable.tagging import current_tags
 from durable.telling import ask, part_of, seeing, tell
-from durable.timeouts import Limit
 from durable.upstream import Upstream
 from durable.verdicts import Verdict, adopted, is_made
 
 if TYPE_CHECKING:
+    from durable.timeouts import Limit
     from durable.transactions.block import Transaction
 
 SLOTS: Final = (
@@ -228,8 +228,9 @@ class Execution:
         if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
-        seconds = self._budget()
-        if seconds is not None:
+        if (seconds := self._budget()) is not None:
+            from durable.timeouts import Limit  # few have one
+
             self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async or self.elsewhere is not None)
 
@@ -312,8 +313,7 @@ class Execution:
         self._retries += 1
         start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
         said = "%s failed with exception: %s - Retry %d/%d will start %s"
-        most = max(self._retries, retries.count)
-        self._log(WARNING, said, self.noun, repr_of(error), self._retries, most, start)
+        self._log(WARNING, said, self.noun, repr_of(error), self._retries, max(self._retries, retries.count), start)
         self.message = self._message_of(error)
         self.error, self.propagates, self._verdict = None, False, None
         kind = CRASHED if is_crash(self, error) else AWAITING_RETRY if self.delay else RETRYING

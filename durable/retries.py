@@ -72,8 +72,8 @@ def checked(where: str, *, retries: Any, delays: Any, jitter: Any = None, condit
         raise ConfigurationError(
             f"{where}: retry_condition_fn={condition!r}: expected a callable of (task, task_run, state)"
         )
-    checked_delays = _delays(where, delays, retries)
-    return Retries(retries, checked_delays, jitter, condition) if retries else NO_RETRIES
+    policy = retries, _delays(where, delays, retries), jitter, condition
+    return NO_RETRIES if policy == (0, (), None, None) else Retries(*policy)
 
 
 def _delays(where: str, value: Any, retries: int) -> tuple[float, ...]:
