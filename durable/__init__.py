@@ -119,12 +119,17 @@ __all__ = [
     "unmapped",
 ]
 
+# Exports that few programs ask for, and that register no hooks: each is imported by itself.
+_APART = {"Future": "durable.futures"}
+_SUBMODULES = {"runtime"}
+
 if not _typing.TYPE_CHECKING:  # to a type checker, a module with this function would have any name
 
     def __getattr__(name: str) -> object:
         """An export, or a submodule; each is asked for once, for it stays."""
-        if name in __all__:
-            value = globals()[name] = getattr(_importlib.import_module("durable.face"), name)
+        if name in __all__ and name not in _SUBMODULES:
+            home = _importlib.import_module(_APART.get(name, "durable.face"))
+            value = globals()[name] = getattr(home, name)
             return value
         if name.isidentifier() and not name.startswith("__"):
             try:

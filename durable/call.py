@@ -106,7 +106,8 @@ class Call(Execution, Scope):
         return_state: bool = False,
         wait_for: Sequence[Need] = (),
     ) -> None:
-        (self._inputs, self._unhashable, self.needs), key, self._occurrence = identity
+        counted, key, self._occurrence = identity
+        self._inputs, self._unhashable, self.needs = counted.inputs, counted.unhashable, counted.needs
         Scope.__init__(self, key, parent.flow_run, journal)
         if parent.has_history:
             follow(self, parent, definition.key, self._inputs, self._occurrence)
@@ -154,11 +155,10 @@ class Call(Execution, Scope):
         """Look for a recorded outcome; sets `done` if there is one to give."""
         if self.done:  # not ready
             return self._unready
-        definition = self.definition
-        if not (self.parent.has_history or definition.looks_up):
+        if not (self.parent.has_history or self.definition.looks_up):
             return None
         asked = self._asked()
-        if definition.looks_up and self._guard is None:
+        if self.definition.looks_up and self._guard is None:
             self._cache_key = cache_key(asked)
         known = recall(asked, self._cache_key)
         self._reason = known.reason
@@ -192,10 +192,10 @@ class Call(Execution, Scope):
         if failed:
             self._unready = self._is_not_ready(failed)
             return
-        before = self._inputs
         self.args = tuple(map(resolved, self.args))
         self.kwargs = {name: resolved(value) for name, value in self.kwargs.items()}
-        self._inputs, self._unhashable, _ = self.definition.identity_inputs(self.args, self.kwargs)
+        before, counted = self._inputs, self.definition.identity_inputs(self.args, self.kwargs)
+        self._inputs, self._unhashable = counted.inputs, counted.unhashable
         if not self.definition.options.record_inputs:
             self._inputs = canonical_digest_abridged(self._inputs)
         if any(isinstance(need.source, Upstream) for need in self.needs) and self._inputs != before:

@@ -7,7 +7,10 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from durable.codec import canonical_items
 from durable.errors import ConfigurationError, Unhashable
@@ -17,12 +20,14 @@ from durable.options import FlowOptions, TaskOptions
 from durable.policies import CachePolicy
 from durable.source import Source, closed_over, fingerprint
 from durable.upstream import Need, needs_of
-from durable.validation import Validator
+
+if TYPE_CHECKING:
+    from durable.validation import Validator
 
 _log = logging.getLogger("durable")
 
 
-class Counted(NamedTuple):
+class Counted(Struct, frozen=True):
     """What arguments count by.
 
     Attributes:
@@ -201,7 +206,7 @@ class TaskDefinition(_Definition):
         left_out = [place for place in range(len(values)) if place not in places]
         needs, others = needs_of([self.binder.names[place] for place in left_out], [values[p] for p in left_out])
         if any(new is not values[place] for new, place in zip(others, left_out, strict=True)):
-            return counted._replace(needs=(*(counted.needs or ()), *needs))
+            return replace(counted, needs=(*(counted.needs or ()), *needs))
         return counted
 
     @property
@@ -290,7 +295,16 @@ class FlowDefinition(_Definition):
         super().__init__(fn, name, description, version)
         self.options = options
         self.key = flow_key(name, self.function)
-        self._validate = Validator(self.fn, self.where, self.binder.signature) if options.validate_parameters else None
+        self._validate = self._validator() if options.validate_parameters else None
+
+    def _validator(self) -> Validator | None:
+        """What makes its arguments what their annotations say; None where there are no annotations."""
+        signature = self.binder.signature
+        if all(parameter.annotation is parameter.empty for parameter in signature.parameters.values()):
+            return None
+        from durable.validation import Validator  # a flow without parameters has nothing for it
+
+        return Validator(self.fn, self.where, signature)
 
     def accepted(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A call's arguments as the body gets them, and as they identify the run.

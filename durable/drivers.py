@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from durable.callbacks import settle
 from durable.clock import clock
-from durable.driven import Driven, DrivenGenerator
-from durable.journal import Entry
 from durable.rests import rest, rest_async
 from durable.states import State
 from durable.upstream import Upstream
+
+if TYPE_CHECKING:
+    from durable.driven import Driven, DrivenGenerator
+    from durable.journal import Entry
 
 _LOCK_POLL: Final = 0.02  # seconds between two looks at a lock that another call holds
 _NO_VALUES: Final = (GeneratorType, AsyncGeneratorType, State, Upstream)  # what a returned value may stand for

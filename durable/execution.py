@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Iterator
 from contextvars import Token
 from inspect import isawaitable
 from logging import ERROR, WARNING
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from durable.blocks import active, any_hooks
 from durable.clock import as_datetime, clock
 from durable.crashes import chances, is_crash, must_be_seen
 from durable.errors import JournalError
@@ -26,12 +27,13 @@ from durable.runnames import rendered
 from durable.runs import Scope, current
 from durable.states import AWAITING_RETRY, CANCELLED, COMPLETED, CRASHED, RETRYING, RUNNING, State, StateKind, StateType
 from durable.tagging import current_tags
-from durable.telling import ask, seeing, tell
-from durable.timeouts import Limit
-from durable.transactions.block import Transaction, any_hooks, enclosing
-from durable.transactions.undo import active
+from durable.telling import ask, part_of, seeing, tell
 from durable.upstream import Upstream
 from durable.verdicts import Verdict, adopted, is_made
+
+if TYPE_CHECKING:
+    from durable.timeouts import Limit
+    from durable.transactions.block import Transaction
 
 SLOTS: Final = (
     "_failure",
@@ -129,7 +131,7 @@ class Execution:
         self.attempt = 0
         self.unit = None
         if (around := active.get()) is not None or definition.has_transaction_hooks:
-            self.unit = Transaction.around_run(around or enclosing(current.get()))
+            self.unit = part_of(around, current.get())
         self._inside = None
         self._return_state = return_state
         self._failure = None
@@ -226,8 +228,9 @@ class Execution:
         if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
-        seconds = self._budget()
-        if seconds is not None:
+        if (seconds := self._budget()) is not None:
+            from durable.timeouts import Limit  # few have one
+
             self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async or self.elsewhere is not None)
 
@@ -298,10 +301,8 @@ class Execution:
         return failed_kind(error) if verdict is None or verdict.kind is COMPLETED else verdict.kind
 
     def _message_of(self, error: Exception) -> str:
-        verdict = self._verdict
-        return (
-            message_of(error) if verdict is None or verdict.kind is COMPLETED else verdict.message or message_of(error)
-        )
+        said = None if self._verdict is None or self._verdict.kind is COMPLETED else self._verdict.message
+        return said or message_of(error)
 
     def _interruption(self, error: BaseException) -> tuple[StateKind, str]:
         return interruption(error, called_off=self.called_off)
@@ -312,8 +313,7 @@ class Execution:
         self._retries += 1
         start = f"{self.delay:g} second(s) from now" if self.delay else "immediately"
         said = "%s failed with exception: %s - Retry %d/%d will start %s"
-        most = max(self._retries, retries.count)
-        self._log(WARNING, said, self.noun, repr_of(error), self._retries, most, start)
+        self._log(WARNING, said, self.noun, repr_of(error), self._retries, max(self._retries, retries.count), start)
         self.message = self._message_of(error)
         self.error, self.propagates, self._verdict = None, False, None
         kind = CRASHED if is_crash(self, error) else AWAITING_RETRY if self.delay else RETRYING
@@ -346,7 +346,7 @@ class Execution:
         """Its part in the transaction around it, made now if nothing needed one before."""
         with _making:
             if self.unit is None:
-                self.unit = Transaction.around_run(enclosing(self.parent))
+                self.unit = part_of(None, self.parent)
             return self.unit
 
     def _is_replayed(self, *, owed: bool = False, failed: bool = False) -> None:

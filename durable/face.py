@@ -1,10 +1,9 @@
-"""All that `durable` exports, imported together when the first of it is asked for: see `durable.__getattr__`.
+"""What `durable` exports, imported together when the first of it is asked for: see `durable.__getattr__`.
 
 Together, so that hooks for a fork and the exit are registered in one order, whichever name a program begins with. The
-list is also in ``durable/__init__.py``, under ``TYPE_CHECKING``; a test compares them.
+list is also in ``durable/__init__.py``, under ``TYPE_CHECKING``, with what is imported by itself; a test compares them.
 """
 
-from durable import runtime
 from durable.annotations import allow_failure, quote, unmapped
 from durable.codec import register
 from durable.errors import (
@@ -46,7 +45,6 @@ from durable.errors import (
     WorkerDied,
 )
 from durable.flows import Flow, flow
-from durable.futures import Future
 from durable.journal import close_journals
 from durable.output import get_run_logger
 from durable.settings import configure, temporary_settings

@@ -18,7 +18,7 @@ UNSAFE: Final = frozenset(
 )
 # fuse.* is refused as a family, but for these, which are local disks with a driver in user space.
 LOCAL_FUSE: Final = frozenset({"fuseblk", "fuse.ntfs", "fuse.ntfs-3g", "fuse.ext4", "fuse.fuse-ext2", "fuse.zfs"})
-_OCTAL: Final = re.compile(rb"\\([0-7]{3})")
+_OCTAL: Final = rb"\\([0-7]{3})"
 MOUNT_TABLE: Final = Path("/proc/self/mountinfo")
 
 
@@ -36,7 +36,10 @@ def filesystem_type(folder: Path, mount_table: Path = MOUNT_TABLE) -> str | None
         fields = before.split(b" ")
         if not separator or len(fields) < 5:
             continue
-        mount = os.fsdecode(_OCTAL.sub(lambda escape: bytes([int(escape[1], 8)]), fields[4]))
+        place = fields[4]
+        if b"\\" in place:  # few have an escape, and the expression takes its time to compile
+            place = re.sub(_OCTAL, lambda escape: bytes([int(escape[1], 8)]), place)
+        mount = os.fsdecode(place)
         inside = target == mount or target.startswith(mount.rstrip("/") + "/")
         # Of equal mount points the later line lies on top.
         if inside and len(mount) >= best:

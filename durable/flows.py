@@ -6,7 +6,7 @@ import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, TypeVar, overload
 
 from durable.decorated import Decorated, decorate
 from durable.definitions import FlowDefinition
@@ -20,11 +20,13 @@ from durable.names import is_being_started
 from durable.options import DEFAULT_RESUME_WITHIN, Resume, flow_options, name_option, text_option
 from durable.retries import Delays
 from durable.retries import checked as checked_retries
-from durable.runners import TaskRunner, ThreadPoolTaskRunner
 from durable.runs import current
 from durable.settings import durability, journal_path, refresh, setting
 from durable.states import State
 from durable.upstream import wait_for_option
+
+if TYPE_CHECKING:
+    from durable.runners import TaskRunner
 
 __all__ = ["Flow", "flow"]
 
@@ -34,7 +36,6 @@ R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Flow[P, R] to those wh
 S = TypeVar("S")
 T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])
-_THREADS = ThreadPoolTaskRunner()  # makes no thread: each flow run has a runner of its own, once it submits something
 
 
 class Flow(Decorated[P, R, FlowDefinition]):
@@ -193,10 +194,25 @@ class Flow(Decorated[P, R, FlowDefinition]):
         return made
 
 
-def _runner(where: str, given: Any) -> TaskRunner:
+class _Threads:
+    """The task runner of flows that name none."""
+
+    def duplicate(self) -> TaskRunner:
+        """One for a flow run that is about to submit something."""
+        from durable.runners import ThreadPoolTaskRunner  # with futures: not for programs that submit nothing
+
+        return ThreadPoolTaskRunner()
+
+
+_THREADS: Final = _Threads()
+
+
+def _runner(where: str, given: Any) -> TaskRunner | _Threads:
     """The task runner of a flow: an instance or a class, as in Prefect 3; threads by default."""
     if given is None:
         return _THREADS
+    from durable.runners import TaskRunner  # whoever gives one has imported it
+
     runner = given() if isinstance(given, type) and issubclass(given, TaskRunner) else given
     if not isinstance(runner, TaskRunner):
         raise ConfigurationError(f"{where}: task_runner={given!r}: expected one of durable.task_runners")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal
+
+from msgspec import Struct
 
 from durable import runnames
 from durable.errors import ConfigurationError
@@ -22,8 +23,7 @@ Serializer = Literal["durable", "pickle"]
 DEFAULT_RESUME_WITHIN: Final = 12 * 3600.0  # seconds: tonight's job must not continue last night's with stale data
 
 
-@dataclass(frozen=True)
-class Hooks:
+class Hooks(Struct, frozen=True, dict=True):
     """Callables told of a run's states: ``(task, task_run, state)`` or ``(flow, flow_run, state)``, sync or async."""
 
     on_running: tuple[Callable[..., Any], ...] = ()
@@ -68,7 +68,7 @@ def hooks_option(where: str, given: dict[str, Any]) -> Hooks:
     return Hooks(**checked)
 
 
-class TaskOptions(NamedTuple):
+class TaskOptions(Struct, frozen=True):
     """A task's checked options. Field names are the arguments of ``@task``; see there."""
 
     retries: Retries = NO_RETRIES
@@ -126,7 +126,7 @@ def task_options(
     )
 
 
-class FlowOptions(NamedTuple):
+class FlowOptions(Struct, frozen=True):
     """A flow's checked options. Field names are the arguments of ``@flow``; see there."""
 
     resume: Resume | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Final
 
-from durable.codec import decode, decode_exception, dump, encode, encode_exception
+from durable import codec
+from durable.codec import encode, encode_exception
 from durable.errors import CorruptPayload, DurableError, FlowRunCancelled, NotSerializable, RunFailed
 from durable.journal import FORMAT_DURABLE, FORMAT_EXCEPTION, FORMAT_PICKLE, CachedResult, Outcome, TaskRecord
 from durable.options import Serializer
@@ -25,7 +26,7 @@ def of_value(value: Any, serializer: Serializer, who: str) -> tuple[int, bytes]:
     """
     try:
         if serializer == "pickle":
-            format_, payload = FORMAT_PICKLE, dump(value)
+            format_, payload = FORMAT_PICKLE, codec.dump(value)
         else:
             format_, payload = FORMAT_DURABLE, encode(value)
     except NotSerializable as error:
@@ -54,7 +55,7 @@ def restore(outcome: Outcome | TaskRecord | CachedResult, who: str) -> Any:
         CodecError: the payload is damaged, or a class in it is not in this process; a note of `who` is in the message.
     """
     if outcome.format == FORMAT_EXCEPTION:
-        return decode_exception(outcome.payload)
+        return codec.decode_exception(outcome.payload)
     if outcome.format == FORMAT_PICKLE:
         import pickle  # `import durable` does without
 
@@ -62,7 +63,7 @@ def restore(outcome: Outcome | TaskRecord | CachedResult, who: str) -> Any:
             return pickle.loads(outcome.payload)  # noqa: S301 - the task asked for it, with result_serializer="pickle"
         except Exception as error:
             raise CorruptPayload(f"the pickled result of {who} cannot be loaded: {error}") from error
-    return decode(outcome.payload)
+    return codec.decode(outcome.payload)
 
 
 def message_of(error: BaseException) -> str:

@@ -13,9 +13,11 @@ Two kinds, which Prefect does not tell apart:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from durable.errors import ConfigurationError
 from durable.keys import digest
@@ -30,8 +32,7 @@ class IsolationLevel(str, Enum):
     SERIALIZABLE = "SERIALIZABLE"  # one runs, the other waits for its result
 
 
-@dataclass(frozen=True)
-class CachePolicy:
+class CachePolicy(Struct, frozen=True):
     """A cache policy. Build one from the constants of this module with ``+`` and ``-``."""
 
     components: frozenset[str] = frozenset()

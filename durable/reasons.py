@@ -11,8 +11,8 @@ from typing import Final
 from msgspec import DecodeError, Raw
 from msgspec.msgpack import Decoder
 
+from durable import codec
 from durable.clock import clock
-from durable.codec import FUTURE, summary
 from durable.definitions import TaskDefinition
 from durable.journal import Journal, TaskRecord
 from durable.phrases import moment
@@ -29,7 +29,7 @@ CANCELLED: Final = "cancelled"
 NO_KEY: Final = "no key: its cache_key_fn gave none"
 CLOSED: Final = "closed early: its consumer now asks for more"
 _SHOWN: Final = 40
-_WAITED: Final = FUTURE.encode()
+_WAITED: Final = codec.FUTURE.encode()
 _items: Final = Decoder(dict[str, Raw])
 
 
@@ -93,4 +93,4 @@ def _split(inputs: bytes) -> dict[str, Raw] | None:
 
 
 def _shown(value: Raw) -> str:
-    return summary(bytes(value), _SHOWN)
+    return codec.summary(bytes(value), _SHOWN)

@@ -14,7 +14,10 @@ The rules are contract 3, 5, 6 and 7 of the design; each has its place here and 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from durable import reasons
 from durable.clock import as_datetime, clock
@@ -33,7 +36,7 @@ TO_DECIDE: Final = object()  # no value can be; `at_once` gives it
 _BETWEEN_ATTEMPTS = frozenset({PENDING, NOT_READY, AWAITING_RETRY})
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True):
     """What was found.
 
     Attributes:
@@ -60,7 +63,7 @@ class Known(NamedTuple):
     owed: bool = False
 
 
-class Asked(NamedTuple):
+class Asked(Struct, frozen=True):
     """A call.
 
     Attributes:
@@ -103,7 +106,7 @@ def recall(asked: Asked, cache_key: bytes | None) -> Known:
     if isinstance(reused, Known):
         return reused
     known = _memo(asked, cache_key) if policy.is_memo else Known(reason=_changed(asked) if scope.has_history else None)
-    return known if reused is None or known.ended or known.reason is not None else known._replace(reason=reused)
+    return known if reused is None or known.ended or known.reason is not None else replace(known, reason=reused)
 
 
 def at_once(definition: TaskDefinition, scope: Scope, key: bytes) -> Any:
@@ -141,7 +144,7 @@ def _own(asked: Asked, record: TaskRecord, cache_key: bytes | None) -> Known:
     reason: str | None = None
     if kind is ROLLED_BACK:
         stands = standing(journal, Run(False, record.id, None))
-        fresh = record._replace(seq=stands.seq)  # what was owed may have been paid since the record was read ahead
+        fresh = replace(record, seq=stands.seq)  # what was owed may have been paid since the record was read ahead
         mark = max(scope.mark, stands.result_id or 0)
         return Known(fresh, mark=mark, reason=reasons.ROLLED_BACK, owed=stands.owed)
     if kind.type is StateType.COMPLETED:

@@ -12,8 +12,9 @@ A run is asked for its state again once its lock is held: it may have been finis
 
 from __future__ import annotations
 
-import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from msgspec import Struct
 
 from durable.clock import clock
 from durable.definitions import FlowDefinition
@@ -28,7 +29,7 @@ from durable.spoken import digits_of
 from durable.states import CANCELLED, ROLLED_BACK
 
 
-class Choice(NamedTuple):
+class Choice(Struct, frozen=True):
     """What was decided.
 
     Attributes:
@@ -40,7 +41,7 @@ class Choice(NamedTuple):
     lock: RunLock | None = None
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True):
     """A call of a flow: which flow (its definition and row), with which parameters (their digest), under which
     options.
     """
@@ -52,7 +53,7 @@ class Request(NamedTuple):
     options: FlowOptions
 
 
-_HEX: Final = re.compile("[0-9a-f]+")
+_HEX: Final = frozenset("0123456789abcdef")
 _overrides_used: set[str] = set()
 
 
@@ -113,7 +114,7 @@ def _named(request: Request, record: FlowRecord) -> Choice:
 def _by_override(request: Request, prefix: str) -> Choice | None:
     """The run that DURABLE_RESUME names, if it is one of this call; None if it is another call's."""
     digits = digits_of(prefix) or prefix
-    rows = request.journal.choose_flow_run(digits) if _HEX.fullmatch(digits) else []
+    rows = request.journal.choose_flow_run(digits) if digits and _HEX.issuperset(digits) else []
     if len(rows) != 1:
         found = "no flow run has that id" if not rows else "several flow runs have such ids; give more digits"
         raise NothingToResume(f"DURABLE_RESUME={prefix}: {found}. See `durable inspect {request.journal.path}`")

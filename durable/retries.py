@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from durable.errors import ConfigurationError
@@ -19,9 +18,8 @@ MAX_DELAYS: Final = 50  # Prefect's bound
 Delays = float | Sequence[float] | Callable[[int], Sequence[float]]
 
 
-@dataclass(frozen=True)
 class Retries:
-    """A checked retry policy.
+    """A checked retry policy; nobody changes it.
 
     Attributes:
         count: retries after the first attempt.
@@ -30,10 +28,19 @@ class Retries:
         condition: asked ``(task, task_run, state)`` before each retry, sync or async; None retries always.
     """
 
-    count: int = 0
-    delays: tuple[float, ...] = ()
-    jitter: float | None = None
-    condition: Callable[..., Any] | None = None
+    __slots__ = ("condition", "count", "delays", "jitter")
+
+    def __init__(
+        self,
+        count: int = 0,
+        delays: tuple[float, ...] = (),
+        jitter: float | None = None,
+        condition: Callable[..., Any] | None = None,
+    ) -> None:
+        self.count = count
+        self.delays = delays
+        self.jitter = jitter
+        self.condition = condition
 
     def delay(self, number: int) -> float:
         """Seconds to wait before retry `number` (0 is the first)."""
@@ -65,7 +72,8 @@ def checked(where: str, *, retries: Any, delays: Any, jitter: Any = None, condit
         raise ConfigurationError(
             f"{where}: retry_condition_fn={condition!r}: expected a callable of (task, task_run, state)"
         )
-    return Retries(retries, _delays(where, delays, retries), jitter, condition)
+    policy = retries, _delays(where, delays, retries), jitter, condition
+    return NO_RETRIES if policy == (0, (), None, None) else Retries(*policy)
 
 
 def _delays(where: str, value: Any, retries: int) -> tuple[float, ...]:

@@ -16,8 +16,9 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from itertools import islice
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final
 
+from msgspec import Struct
 from xxhash import xxh3_128_digest
 
 from durable.counts import Counts
@@ -33,7 +34,7 @@ _making: Final = ProcessLock()
 _WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
-class Fork(NamedTuple):
+class Fork(Struct, frozen=True):
     """Where a forked run parts from its original.
 
     Attributes:

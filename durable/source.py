@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from itertools import chain, count
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 from durable.codec import canonical
 from durable.errors import Unhashable
@@ -35,7 +37,7 @@ _SPELLING: Final = frozenset(
 )  # fields of syntax that say how it was written, not what it means
 
 
-class Source(NamedTuple):
+class Source(Struct, frozen=True):
     """A fingerprint.
 
     Attributes:

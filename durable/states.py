@@ -133,7 +133,7 @@ def check_transition(before: StateKind | None, after: StateKind, what: str) -> N
         )
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # its methods would be compiled at every import
 class State(Generic[R]):
     """What a run ended in, as ``return_state=True`` hands it out. Borrowed from Prefect 3's ``State``.
 
@@ -154,6 +154,25 @@ class State(Generic[R]):
     timestamp: datetime | None = None
     run_id: str | None = None
     data: Any = None
+
+    def __init__(
+        self,
+        kind: StateKind,
+        message: str = "",
+        timestamp: datetime | None = None,
+        run_id: str | None = None,
+        data: Any = None,
+    ) -> None:
+        self.__dict__.update(kind=kind, message=message, timestamp=timestamp, run_id=run_id, data=data)
+
+    def _fields(self) -> tuple[Any, ...]:
+        return self.kind, self.message, self.timestamp, self.run_id, self.data
+
+    def __eq__(self, other: object) -> bool:
+        return self._fields() == other._fields() if type(other) is type(self) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
 
     @property
     def name(self) -> str:

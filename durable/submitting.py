@@ -7,12 +7,14 @@ async, the list of what it yields, and of any other function its value.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeVar, overload
 
 from durable.decorated import Decorated
 from durable.definitions import TaskDefinition
-from durable.futures import Future, FutureList
-from durable.states import State
+
+if TYPE_CHECKING:
+    from durable.futures import Future, FutureList
+    from durable.states import State
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Task[P, R] to those who read it

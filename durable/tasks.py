@@ -6,13 +6,12 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
+from durable.blocks import active, remember_hooks
 from durable.call import Call
 from durable.decorated import decorate
 from durable.definitions import Counted, TaskDefinition
 from durable.drivers import drive, drive_async, drive_async_generator, drive_generator
 from durable.errors import ConfigurationError, MissingContextError
-from durable.futures import FutureList
-from durable.generation import GeneratorCall
 from durable.journal import open_journal
 from durable.keys import digest, plain_name
 from durable.logs import root_log, show_by_default
@@ -22,13 +21,10 @@ from durable.policies import DEFAULT, CachePolicy, key_function
 from durable.recall import TO_DECIDE, at_once
 from durable.retries import Delays, exponential_backoff
 from durable.retries import checked as checked_retries
-from durable.runners import mapped
 from durable.runs import FlowRun, Scope, current, standalone
 from durable.settings import durability, journal_path, setting
 from durable.states import State
 from durable.submitting import Submitting
-from durable.transactions.block import remember_hooks
-from durable.transactions.undo import active
 from durable.upstream import Need, wait_for_option
 
 if TYPE_CHECKING:
@@ -200,8 +196,8 @@ class Task(Submitting[P, R]):
                 value = at_once(definition, scope, key)
                 if value is not TO_DECIDE:
                     return value
-        call = self._call(scope, args, kwargs, identity, needs, return_state=return_state)
-        if isinstance(call, GeneratorCall):
+        call: Any = self._call(scope, args, kwargs, identity, needs, return_state=return_state)
+        if definition.is_generator:
             if return_state:
                 raise ConfigurationError(f"{definition.where}: a generator task gives what it yields, no state")
             return drive_async_generator(call) if definition.is_async else drive_generator(call)
@@ -224,7 +220,11 @@ class Task(Submitting[P, R]):
         *,
         return_state: bool,
     ) -> Call:
-        kind = GeneratorCall if self.definition.is_generator else Call
+        kind = Call
+        if self.definition.is_generator:
+            from durable.generation import GeneratorCall  # few tasks are generators
+
+            kind = GeneratorCall
         return kind(
             self.definition, args, kwargs, scope, scope.journal, identity, return_state=return_state, wait_for=needs
         )
@@ -258,6 +258,9 @@ class Task(Submitting[P, R]):
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)
         run, scope = self._submitting("map")
         needs = wait_for_option(self.definition.where, wait_for)
+        from durable.futures import FutureList  # these are not for programs that submit nothing
+        from durable.runners import mapped
+
         items = mapped(self.definition.where, args, kwargs)
         needs += items.needs
         futures: FutureList[Any] = FutureList()

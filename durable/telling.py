@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from inspect import isawaitable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from durable.blocks import active
 from durable.callbacks import fire
 from durable.output import printing
 from durable.runs import Aside, Scope, current
-from durable.transactions.undo import active
+
+if TYPE_CHECKING:
+    from durable.transactions.block import Transaction
 
 
 def ask(run: Scope, condition: Callable[..., Any], *args: Any) -> bool | Awaitable[bool]:
@@ -34,6 +37,13 @@ def tell(run: Scope, callback: Callable[..., Any], *args: Any) -> Any:
 async def _awaited(run: Scope, awaitable: Awaitable[Any]) -> Any:
     with _aside(run):
         return await awaitable
+
+
+def part_of(block: Transaction | None, scope: Scope | None) -> Transaction:
+    """A run's own transaction, in `block` or, without one, in that of the task in whose body `scope` is."""
+    from durable.transactions.block import Transaction, enclosing  # most programs have none
+
+    return Transaction.around_run(block or enclosing(scope))
 
 
 def seeing(run: Scope | None, steps: Iterator[Any]) -> Iterator[Any]:

@@ -16,7 +16,9 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+from msgspec import Struct
 
 from durable.annotations import Annotation, allow_failure, opaque, quote
 from durable.codec import FUTURE
@@ -72,7 +74,7 @@ class Upstream:
         raise NotImplementedError
 
 
-class Need(NamedTuple):
+class Need(Struct, frozen=True):
     """One thing a call waits for.
 
     Attributes:

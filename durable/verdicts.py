@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
 
 from durable.states import BY_CODE, COMPLETED, State, StateKind
 
 
-class Verdict(NamedTuple):
+class Verdict(Struct, frozen=True):
     """How a run ends by the states its body returned.
 
     Attributes:

@@ -208,6 +208,7 @@ def signature(node: ast.stmt) -> str:
         return "\n".join(lines[node.lineno - 1 : node.end_lineno]).split("  #")[0]
     if isinstance(node, ast.ClassDef):
         head = lines[node.lineno - 1].split("  #")[0].removesuffix(":")
+        head = re.sub(r"\(Struct\b.*\)$", "", head)  # how it holds its fields is nothing for users
     else:
         end = node.returns
         last = (end.end_lineno, end.end_col_offset) if end is not None else (node.lineno, None)

@@ -16,13 +16,22 @@ from typing import Any
 import msgspec
 from xxhash import xxh3_128_digest
 
-from durable.codec import arrays, callables, containers, exceptions, frames, leaves, objects, scalars, secrets, tables
 from durable.codec import extensions as x
-from durable.codec.classes import kind_of, name_of
-from durable.codec.walker import NATIVE, Handler, Walker, as_refused, cause_of, extension, pack, packed, per_class
+from durable.codec.classes import name_of
+from durable.codec.walker import (
+    LEAF_LIMIT,
+    NATIVE,
+    Handler,
+    Walker,
+    as_refused,
+    cause_of,
+    extension,
+    pack,
+    packed,
+    per_class,
+)
 from durable.errors import Unhashable
 
-LEAF_LIMIT = leaves.LEAF_LIMIT
 ARGUMENT_LIMIT = 1024
 
 # The longest string whose encoding is within both limits whatever its characters.
@@ -31,52 +40,13 @@ _FEW = 16
 _SIZED = frozenset({str, bytes})
 
 
-HANDLERS: dict[type, Handler] = {
-    **scalars.HANDLERS,
-    **containers.HANDLERS,
-    **callables.HANDLERS,
-    exceptions.Unrecorded: exceptions.write_unrecorded,
-    str: leaves.write_str,
-    bytes: leaves.write_bytes,
-    bytearray: leaves.write_bytearray,
-    float: leaves.write_float,
-    complex: leaves.write_complex,
-}
-_IN_PLACE_OF: dict[Handler, Handler] = {
-    arrays.write_array: leaves.write_array,
-    arrays.write_scalar: leaves.write_numpy_scalar,
-    tables.write_polars: leaves.write_polars,
-    tables.write_arrow: leaves.write_arrow,
-    frames.write_frame: leaves.write_pandas,
-}
-
-
-def write_exception(value: BaseException, walker: Walker, depth: int) -> Any:
-    """An exception by its class, args and attributes; where it was raised does not count."""
-    state = {name: part for name, part in value.__dict__.items() if name != exceptions.TRACEBACK}
-    args = walker.part(list(value.args), ".args", value, depth)
-    parts = {"args": args, "state": walker.attributes(state, value, depth)}
-    return extension(x.EXCEPTION, [*walker.named(type(value)), "", parts])
-
-
 @per_class
 def rule_for(cls: type) -> Handler | None:
-    """The rule for a class that is not in the table, or None. A class's own ``__durable_key__`` wins."""
-    if secrets.is_secret(cls):
-        return secrets.write_digest
-    if callable(getattr(cls, "__durable_key__", None)):
-        return callables.write_keyed
-    if getattr(cls, "__durable_upstream__", False):
-        return None  # a future or state: it has no canonical form, what it stands for has
-    if issubclass(cls, type):
-        return callables.write_class
-    kind = kind_of(cls)
-    if kind == x.EXCEPTION:
-        return write_exception
-    if kind is not None:
-        return objects.WRITERS[kind]
-    found = arrays.find(cls) or tables.find(cls) or frames.find(cls) or scalars.find(cls)
-    return None if found is None else _IN_PLACE_OF.get(found, found)
+    """The rule for a class that is not native, nor a dict or list, or None."""
+    from durable.codec import counting  # most arguments are short and native, or lists and dicts of such
+
+    Canonical.handlers = counting.HANDLERS
+    return counting.HANDLERS.get(cls) or counting.rule_for(cls)
 
 
 def _packed_key(item: tuple[Any, Any]) -> bytes:
@@ -104,7 +74,6 @@ class Canonical(Walker):
 
     __slots__ = ()
 
-    handlers = HANDLERS
     find = staticmethod(rule_for)
     name = staticmethod(name_of)
     plain = frozenset({NoneType, bool, int})

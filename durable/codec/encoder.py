@@ -6,48 +6,21 @@ from typing import Any
 
 from msgspec.msgpack import Ext
 
-from durable.codec import arrays, containers, exceptions, frames, objects, scalars, secrets, tables
 from durable.codec import extensions as x
-from durable.codec.classes import kind_of, reference
-from durable.codec.decoder import Reading
-from durable.codec.walker import NATIVE, Handler, Refused, Walker, as_refused, cause_of, pack, packed, per_class
-from durable.errors import CodecError, NotSerializable
+from durable.codec.classes import reference
+from durable.codec.walker import NATIVE, Handler, Walker, as_refused, cause_of, pack, packed, per_class
+from durable.errors import NotSerializable
 
 ADVICE = 'Return a dict or a dataclass instead, or set result_serializer="pickle" or persist_result=False'
 
 
-HANDLERS: dict[type, Handler] = {
-    **scalars.HANDLERS,
-    **containers.HANDLERS,
-    exceptions.Unrecorded: exceptions.write_unrecorded,
-}
-
-
-def write_checked_frame(value: Any, walker: Walker, depth: int) -> Any:
-    """A pandas object, read back at once and written again: the two must be the same bytes."""
-    written = frames.write_frame(value, walker, depth)
-    try:
-        made = Reading().hook(x.PANDAS, memoryview(written.data))
-        same = type(made) is type(value) and frames.write_frame(made, walker, depth).data == written.data
-    except (CodecError, Refused) as error:
-        raise Refused(value, f"pandas cannot rebuild it ({error})") from error
-    if not same:
-        raise Refused(value, "it does not come back the same from its columns")
-    return written
-
-
 @per_class
 def rule_for(cls: type) -> Handler | None:
-    """The rule for a class that is not in the table, or None."""
-    if secrets.is_secret(cls):
-        return secrets.refuse
-    kind = kind_of(cls)
-    if kind == x.EXCEPTION:
-        return exceptions.write_exception
-    if kind is not None:
-        return objects.WRITERS[kind]
-    found = arrays.find(cls) or tables.find(cls) or frames.find(cls) or scalars.find(cls)
-    return write_checked_frame if found is frames.write_frame else found
+    """The rule for a class that is not native, nor a dict or list, or None."""
+    from durable.codec import storing  # most results are native, or lists and dicts of such
+
+    Storage.handlers = storing.HANDLERS
+    return storing.HANDLERS.get(cls) or storing.rule_for(cls)
 
 
 class Storage(Walker):
@@ -55,7 +28,6 @@ class Storage(Walker):
 
     __slots__ = ()
 
-    handlers = HANDLERS
     find = staticmethod(rule_for)
     name = staticmethod(reference)
 
@@ -112,6 +84,8 @@ def encode_exception(exc: BaseException) -> bytes:
     Never raises: what cannot be recorded is replaced by `Unrecorded`, or left out.
     """
     try:
+        from durable.codec import exceptions  # in most runs there is none
+
         return pack(exceptions.write_exception(exc, Storage(careful=True), 0))
     except Exception as error:
         cls = type(exc)

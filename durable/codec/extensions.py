@@ -69,3 +69,6 @@ SECRET = 108  # [module, qualname, PBKDF2 of the canonical form of what it holds
 NAMES: dict[int, str] = {
     code: name for name, code in sorted(globals().items()) if name.isupper() and isinstance(code, int)
 }
+
+# Stands, in a pair with the id of its task run, for a future among the inputs of a call that waited for it in vain.
+FUTURE = "\0durable.upstream"

@@ -19,9 +19,8 @@ from durable.codec import extensions as x
 from durable.codec import frames
 from durable.codec.arrays import array_bytes, describe_dtype, write_scalar
 from durable.codec.tables import as_arrow_table, one_chunk
-from durable.codec.walker import Refused, Walker, extension, packed
+from durable.codec.walker import LEAF_LIMIT, Refused, Walker, extension, packed
 
-LEAF_LIMIT = 1024
 NAN = struct.unpack("<d", b"\0\0\0\0\0\0\xf8\x7f")[0]
 _FLOATS = {2: "e", 4: "f", 8: "d"}
 _PLAIN_POLARS = re.compile(r"(Boolean|String|Binary|Categorical|Enum|Decimal|Null|List|Array|Struct|Int128)\b")

@@ -24,6 +24,7 @@ from durable.codec.extensions import DICT
 from durable.names import qualified_name
 
 MAX_DEPTH = 200
+LEAF_LIMIT = 1024  # bytes; a longer leaf is a digest in the canonical form
 NATIVE: frozenset[type] = frozenset({NoneType, bool, int, float, str, bytes})
 CAREFUL_NATIVE: frozenset[type] = frozenset({NoneType, bool, float, bytes})
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from msgspec import Struct
 from xxhash import xxh3_64_intdigest
 
 from durable.states import BY_CODE, StateKind
@@ -13,7 +14,7 @@ FORMAT_PICKLE: Final = 2
 FORMAT_EXCEPTION: Final = 3
 
 
-class TaskRecord(NamedTuple):
+class TaskRecord(Struct, frozen=True):
     """Where a task run stands: its newest transition, as it is read; its result besides, unless that is long.
 
     `code` stands for the state; `format`, `checksum`, `payload`, `cache_key` and `owner` are those of the result.
@@ -39,7 +40,7 @@ class TaskRecord(NamedTuple):
         return BY_CODE[self.code]
 
 
-class FlowRecord(NamedTuple):
+class FlowRecord(Struct, frozen=True):
     """Where a flow run stands: its newest transition, and the process that recorded it.
 
     Of a fork, `forked_from` is the id of its original and `forked_before` the row of the task run it parts at.
@@ -62,7 +63,7 @@ class FlowRecord(NamedTuple):
     forked_before: int | None
 
 
-class Outcome(NamedTuple):
+class Outcome(Struct, frozen=True):
     """What a run returned or raised, as bytes, with how to find and trust it.
 
     Attributes:
@@ -80,7 +81,7 @@ class Outcome(NamedTuple):
     task_run: int | None = None
 
 
-class Label(NamedTuple):
+class Label(Struct, frozen=True):
     """What a run goes by beyond its identity.
 
     Attributes:
@@ -94,7 +95,7 @@ class Label(NamedTuple):
     version: str | None = None
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True):
     """A new task run: what identifies it, and where it was called.
 
     Attributes:
@@ -120,7 +121,7 @@ class Place(NamedTuple):
     upstream: tuple[tuple[bytes, str], ...] = ()
 
 
-class CachedResult(NamedTuple):
+class CachedResult(Struct, frozen=True):
     """A result found under a cache key: with the arguments and the row of the task run that computed it."""
 
     result_id: int
@@ -132,7 +133,7 @@ class CachedResult(NamedTuple):
     payload: bytes
 
 
-class Yielded(NamedTuple):
+class Yielded(Struct, frozen=True):
     """A value a generator yielded; `outcome` is None where it could not be recorded."""
 
     number: int

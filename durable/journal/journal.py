@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sqlite3
 import sys
 import threading
@@ -42,9 +41,9 @@ class Journal(Lookups):
                         sql.ADD_PROCESS,
                         (
                             os.getpid(),
-                            platform.node(),
+                            os.uname().nodename,
                             clock().now(),
-                            platform.python_version(),
+                            sys.version.split()[0],
                             __version__,
                             sqlite3.sqlite_version,
                             self.durability,
@@ -87,7 +86,10 @@ class Journal(Lookups):
     ) -> Entry:
         """A new flow run; `parents` are the rows of the flow run and task run it was called in."""
         begun = (key, flow_id, *parents, self.process_id, state.code, clock().now())
-        return Entry(True, (sql.ADD_FLOW_RUN, (*begun, parameters, digest, idempotency_key, *label)))
+        return Entry(
+            True,
+            (sql.ADD_FLOW_RUN, (*begun, parameters, digest, idempotency_key, label.name, label.tags, label.version)),
+        )
 
     def flow_run_cached(self, begun: Entry, state: StateKind, result_id: int) -> Entry:
         """A new flow run, as `flow_run_begins` gives it, whose body never begins: another one's result is its own."""
@@ -150,25 +152,27 @@ class Journal(Lookups):
         return result_id <= self._safe
 
     def _task_run(self, place: Place, state: StateKind, now: int) -> list[Statement]:
-        key, task_id, flow_run_id, parent_id, occurrence, inputs, label, reason, worker, upstream = place
         process = self._process_id or self.process_id
+        key, label = place.key, place.label
         row = (
             key,
-            task_id,
-            flow_run_id,
-            parent_id,
+            place.task_id,
+            place.flow_run_id,
+            place.parent_id,
             process,
             state.code,
             now,
-            occurrence,
-            inputs,
-            *label,
-            reason,
-            worker,
+            place.occurrence,
+            place.inputs,
+            label.name,
+            label.tags,
+            label.version,
+            place.reason,
+            place.worker,
         )
         statements: list[Statement] = [(sql.ADD_TASK_RUN, row)]
-        if upstream:
-            statements += ((sql.ADD_DEPENDENCY, (argument, key, other)) for other, argument in upstream)
+        if place.upstream:
+            statements += ((sql.ADD_DEPENDENCY, (argument, key, other)) for other, argument in place.upstream)
         return statements
 
     def yields_next(self, run: int, number: int, value: tuple[int, bytes] | None, *, synced: bool) -> Entry:
@@ -222,9 +226,10 @@ def _transitions(
     plain, with_result = texts
     rows: list[Statement] = []
     if outcome is not None:
-        format_, payload, cache_key, expires_at, _ = outcome
+        payload, cache_key = outcome.payload, outcome.cache_key
         owner = run if cache_key is not None else None
-        rows.append((sql.ADD_RESULT, (format_, checksum_of(payload), cache_key, expires_at, owner, payload)))
+        given = (outcome.format, checksum_of(payload), cache_key, outcome.expires_at, owner, payload)
+        rows.append((sql.ADD_RESULT, given))
     for number, (kind, message) in enumerate(states):
         text = with_result if outcome is not None and number == 0 else plain
         rows.append((text, (run, seq + number, kind.code, now, process_id, message)))

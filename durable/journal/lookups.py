@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import starmap
 from typing import Any
+
+from msgspec.structs import replace
 
 from durable.errors import CorruptPayload
 from durable.journal import statements as sql
@@ -18,11 +21,11 @@ class Lookups(Writer):
     def find_task_run(self, key: bytes) -> TaskRecord | None:
         """The task run with this identity."""
         found = self.rows(sql.FIND_TASK_RUN, (key,))
-        return TaskRecord._make(found[0]) if found else None
+        return TaskRecord(*found[0]) if found else None
 
     def next_task_runs(self, flow_run_id: int, after: int, limit: int) -> list[TaskRecord]:
         """The next `limit` task runs of a flow run after row `after`, in the order they began."""
-        return [*map(TaskRecord._make, self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit)))]
+        return [*starmap(TaskRecord, self.rows(sql.NEXT_TASK_RUNS, (flow_run_id, after, limit)))]
 
     def newest_task_run(self, flow_run_id: int) -> int:
         """The newest task run row of a flow run; 0 if it has none."""
@@ -94,7 +97,7 @@ class Lookups(Writer):
         """
         format_, checksum, cache_key, payload, owner = self.rows(sql.FIND_RESULT, (result_id,))[0]
         trusted = self._trusted(f"result {result_id}", format_, checksum, payload)
-        return trusted if cache_key is None else trusted._replace(cache_key=cache_key, task_run=owner)
+        return trusted if cache_key is None else replace(trusted, cache_key=cache_key, task_run=owner)
 
     def outcome_of(self, record: TaskRecord) -> Outcome:
         """The bytes of a task run's result, which it has; errors as in `outcome`."""
@@ -206,7 +209,7 @@ class Lookups(Writer):
 
 
 def _as_flow_record(row: Any) -> FlowRecord:
-    return FlowRecord._make((*row[:4], BY_CODE[row[4]], *row[5:]))
+    return FlowRecord(*(*row[:4], BY_CODE[row[4]], *row[5:]))
 
 
 def _flow_record(rows: list[Any]) -> FlowRecord | None:

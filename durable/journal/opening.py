@@ -16,7 +16,6 @@ Rules:
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import sqlite3
@@ -43,7 +42,7 @@ BUSY_TIMEOUT_MS: Final = 1000  # one wait inside SQLite, where Ctrl-C is not hea
 CREATION_SECONDS: Final = 60.0  # how long another process may take to create the journal
 _HEADER: Final = 100  # bytes
 _kept_open: dict[tuple[int, int], int] = {}  # device and inode: descriptor
-_LEFTOVER: Final = re.compile(r"-\d+\.new(-wal|-shm)?")
+_LEFTOVER: Final = r"-\d+\.new(-wal|-shm)?"
 _CHOOSE: Final = "Choose another file with DURABLE_JOURNAL"
 SYNCHRONOUS: Final = {"power": 2, "process": 1}  # FULL, NORMAL
 
@@ -223,8 +222,8 @@ def _create(path: Path) -> None:
     try:
         if not _is_new(path):
             return  # another process was first
-        for leftover in path.parent.glob(f"{glob.escape(path.name)}-[0-9]*.new*"):
-            if _LEFTOVER.fullmatch(leftover.name.removeprefix(path.name)):
+        for leftover in path.parent.glob("*.new*"):
+            if leftover.name.startswith(path.name) and re.fullmatch(_LEFTOVER, leftover.name.removeprefix(path.name)):
                 leftover.unlink(missing_ok=True)
         if path.exists():
             _fill(path)

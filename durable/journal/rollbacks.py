@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from durable.journal import statements as sql
 from durable.journal.journal import Journal
 from durable.states import BY_CODE, ROLLED_BACK, StateKind
 
 
-class Run(NamedTuple):
+class Run(Struct, frozen=True):
     """A task run or flow run: its row, and the row of the flow run it was called in (None: outside any)."""
 
     is_flow: bool
@@ -18,7 +19,7 @@ class Run(NamedTuple):
     flow_run: int | None
 
 
-class Standing(NamedTuple):
+class Standing(Struct, frozen=True):
     """Where a run stands.
 
     Attributes:

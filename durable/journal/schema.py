@@ -17,7 +17,7 @@ from durable.states import STATES
 
 __all__ = ["APPLICATION_ID", "FOLDER", "VERSION", "create", "statements", "upgrade"]
 
-_VIEW: Final = re.compile(r"^CREATE VIEW (\w+)", re.MULTILINE)
+_VIEW: Final = r"^CREATE VIEW (\w+)"
 _PACKAGE: Final = Path(__file__).parent.parent
 # A wheel carries the folder inside the package; a source checkout has its one copy beside the package.
 FOLDER: Final = _PACKAGE / "schema" if (_PACKAGE / "schema").is_dir() else _PACKAGE.parent / "schema"
@@ -47,7 +47,7 @@ def upgrade(connection: sqlite3.Connection, folder: Path = FOLDER / "migrations"
             migrations(name=file.stem)(_Script(file))
     # A view that names a table which a migration remakes would stand in its way; ours are text, so they are made anew.
     views = statements((FOLDER / "views.sql").read_text(encoding="utf-8"))
-    for name in _VIEW.findall("".join(views)):
+    for name in re.findall(_VIEW, "".join(views), re.MULTILINE):
         connection.execute(f"DROP VIEW IF EXISTS {name}")
     migrations.apply(Database(connection))
     for statement in views:

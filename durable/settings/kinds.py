@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from durable.retries import MAX_DELAYS, is_number
 
 
-class Kind(NamedTuple):
+class Kind:
     """One sort of value.
 
     Attributes:
@@ -19,9 +19,12 @@ class Kind(NamedTuple):
         read: makes a value of text, still to be checked; raises ValueError or RecursionError.
     """
 
-    expected: str
-    check: Callable[[Any], Any]
-    read: Callable[[str], Any]
+    __slots__ = ("check", "expected", "read")
+
+    def __init__(self, expected: str, check: Callable[[Any], Any], read: Callable[[str], Any]) -> None:
+        self.expected = expected
+        self.check = check
+        self.read = read
 
 
 def choice(*words: str) -> Kind:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from durable.errors import ConfigurationError
 from durable.settings.kinds import COUNT, DELAY, FLAG, LEVEL, LIMITS, PATH, WHICH_RUN, WORKERS, Kind, choice
 
 
-class Setting(NamedTuple):
+class Setting:
     """One setting.
 
     Attributes:
@@ -20,12 +20,17 @@ class Setting(NamedTuple):
         kept: what it may be in a file; None: it is meant for one run of a script only.
     """
 
-    name: str
-    variables: tuple[str, ...]
-    kind: Kind
-    default: Any
-    about: str
-    kept: Kind | None
+    __slots__ = ("about", "default", "kept", "kind", "name", "variables")
+
+    def __init__(
+        self, name: str, variables: tuple[str, ...], kind: Kind, default: Any, about: str, kept: Kind | None
+    ) -> None:
+        self.name = name
+        self.variables = variables
+        self.kind = kind
+        self.default = default
+        self.about = about
+        self.kept = kept
 
     def checked(self, value: Any, where: str) -> Any:
         """`value` as it is used.
@@ -75,21 +80,23 @@ _ALL: Final = (
         "power",
         'What a returned result survives: a power cut, or (`"process"`) only `kill -9`.',
     ),
-    _setting(
+    Setting(
         "resume",
-        "DURABLE_RESUME",
+        ("DURABLE_RESUME",),
         WHICH_RUN,
         "auto",
         "Which run a flow call continues, where the flow does not say. In the environment it overrules flows and "
         'programs that do, `resume="require"` apart, and may be the beginning of a run\'s id.',
-    )._replace(kept=choice("auto", "never", "require")),
-    _setting(
+        kept=choice("auto", "never", "require"),
+    ),
+    Setting(
         "on_interrupt",
-        "DURABLE_ON_INTERRUPT",
+        ("DURABLE_ON_INTERRUPT",),
         choice("retry", "fail"),
         "fail",
         '`"retry"` runs interrupted tasks marked `on_interrupt="fail"` again, once a person has checked.',
-    )._replace(kept=None),
+        kept=None,
+    ),
     _setting(
         "logging_level",
         "DURABLE_LOGGING_LEVEL",

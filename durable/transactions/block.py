@@ -9,6 +9,7 @@ from contextvars import Token
 from enum import Enum
 from typing import Any, Final
 
+from durable.blocks import active
 from durable.callbacks import settle
 from durable.errors import ConfigurationError, JournalError
 from durable.journal.rollbacks import standing
@@ -16,7 +17,7 @@ from durable.outcomes import restore
 from durable.runs import FlowRun, Scope, current
 from durable.transactions.keyed import Keyed
 from durable.transactions.modes import CommitMode, IsolationLevel, TransactionState
-from durable.transactions.undo import ENDED, Hook, active, undoable
+from durable.transactions.undo import ENDED, Hook
 from durable.transactions.unit import Unit
 
 _NOTHING: Final = object()
@@ -231,16 +232,6 @@ class Transaction(Unit):
     def inner(self) -> Transaction:
         """A new transaction in this one, of a run."""
         return Transaction.around_run(self)
-
-
-def remember_hooks(key: bytes, owner: Any) -> None:
-    """`owner` is the task with that key, and has an on_rollback hook."""
-    undoable[key] = owner
-
-
-def any_hooks() -> bool:
-    """Whether any task of this process has an on_rollback hook."""
-    return bool(undoable)
 
 
 def enclosing(scope: Scope | None) -> Transaction | None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from inspect import isawaitable
 from typing import Any, Final
-from weakref import WeakValueDictionary
 
+from durable.blocks import active, undoable
 from durable.callbacks import fire
 from durable.journal import Entry, Journal, Statement
 from durable.journal.rollbacks import Run, called_by, standing
@@ -22,12 +20,6 @@ Hook = Callable[..., Any]
 ENDED: Final = frozenset({TransactionState.COMMITTED, TransactionState.ROLLED_BACK})
 _OWED: Final = "Rolled back as part of a transaction; its on_rollback hooks have not all run yet."
 _DONE: Final = "Rolled back as part of a transaction."
-
-# Tasks with an on_rollback hook, by key: a resume may have to undo what a replayed task called.
-undoable: Final[WeakValueDictionary[bytes, Any]] = WeakValueDictionary()
-
-# The innermost transaction, where one is known; see `durable.transactions.block.get_transaction`.
-active: Final[ContextVar[Any]] = ContextVar("durable_current_transaction", default=None)
 
 
 class Undoable:
@@ -190,11 +182,3 @@ def outside(*, replaying: bool = True) -> Iterator[None]:
     finally:
         active.set(block)
         current.set(scope)
-
-
-def _leave_in_child() -> None:
-    active.set(None)  # the transaction is the parent's
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_leave_in_child)

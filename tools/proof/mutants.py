@@ -20,7 +20,9 @@ class Mutant(NamedTuple):
 
 _WRITER: Final = "from durable.journal import writer, opening\nW = writer.Writer\n"
 _FILES: Final = "from durable.journal import files\n"
-_CALL: Final = "from durable import call, recall, runs, generation, outcomes, settling\n"
+_CALL: Final = (
+    "from msgspec.structs import replace\nfrom durable import call, recall, runs, generation, outcomes, settling\n"
+)
 
 ALL: Final = (
     Mutant(
@@ -89,7 +91,7 @@ ALL: Final = (
         + "from durable import tasks\n"
         + "tasks.at_once = lambda definition, scope, key: recall.TO_DECIDE\n"
         + "own = recall._own\n"
-        + "recall._own = lambda asked, record, key: own(asked, record, key)._replace(ended=False, reason='mutant')\n",
+        + "recall._own = lambda asked, record, key: replace(own(asked, record, key), ended=False, reason='mutant')\n",
     ),
     Mutant(
         "a recorded failure is history",
@@ -98,7 +100,7 @@ ALL: Final = (
         + "own = recall._own\n"
         + "def again(asked, record, key):\n"
         + "    known = own(asked, record, key)\n"
-        + "    return known._replace(ended=False, error=None, reason='mutant') if known.error else known\n"
+        + "    return replace(known, ended=False, error=None, reason='mutant') if known.error else known\n"
         + "recall._own = again\n",
     ),
     Mutant(
@@ -106,7 +108,7 @@ ALL: Final = (
         "kill/sync",
         _CALL
         + "own = recall._own\n"
-        + "recall._own = lambda asked, record, key: own(asked, record, key)._replace(reason=None)\n",
+        + "recall._own = lambda asked, record, key: replace(own(asked, record, key), reason=None)\n",
     ),
     Mutant(
         "equal calls are told apart",
@@ -132,7 +134,7 @@ ALL: Final = (
         + "from durable import definitions\n"
         + "inputs = definitions.TaskDefinition.identity_inputs\n"
         + "definitions.TaskDefinition.identity_inputs = lambda self, args, kwargs: "
-        + "inputs(self, args, kwargs)._replace(inputs=b'\\x80')\n"
+        + "replace(inputs(self, args, kwargs), inputs=b'\\x80')\n"
         + "runs.Scope.identify = (lambda identify: lambda self, callee, inputs: "
         + "(self.open(), identify(self, callee, inputs))[1])(runs.Scope.identify)\n",
     ),

@@ -27,9 +27,7 @@ _CONSTANTS = {0xC0: None, 0xC2: False, 0xC3: True}
 _BRACKETS = {x.TUPLE: ("(", ")"), x.SET: ("{", "}"), x.FROZENSET: ("frozenset({", "})")}
 _WRAPPED = {x.COUNTER: "Counter("}
 _PAIRED = {x.DICT: "{", x.ORDERED_DICT: "OrderedDict({"}
-# Stands, in a pair with the id of its task run, for a future among the inputs of a call that waited for it in vain.
-FUTURE = "\0durable.upstream"
-_FUTURE = b"\x92" + bytes([0xA0 + len(FUTURE)]) + FUTURE.encode()
+_FUTURE = b"\x92" + bytes([0xA0 + len(x.FUTURE)]) + x.FUTURE.encode()
 _FIELDS = frozenset({x.DATACLASS, x.NAMEDTUPLE, x.STRUCT, x.ATTRS, x.MODEL})
 
 
