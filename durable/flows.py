@@ -201,7 +201,7 @@ class _Threads:
         """One for a flow run that is about to submit something."""
         from durable.runners import ThreadPoolTaskRunner  # with futures: not for programs that submit nothing
 
-        return ThreadPoolTaskRunner()
+        return ThreadPoolTaskRunner().duplicate()  # which asks the settings for its size
 
 
 _THREADS: Final = _Threads()

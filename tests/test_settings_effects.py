@@ -1,10 +1,14 @@
 """What the settings do: to retries, prints, memos, resumes, and where a script keeps its journal."""
 
+import threading
+import time
+
 import pytest
 from scripts import Script, query
 
 from durable import configure, flow, task, temporary_settings
 from durable.cache_policies import DEFAULT, INPUTS, TASK_SOURCE
+from durable.task_runners import ThreadPoolTaskRunner
 
 
 def test_default_retries_of_tasks_and_flows_are_taken_at_decoration(place, clock):
@@ -212,3 +216,21 @@ def test_a_script_takes_its_journal_and_level_from_its_project_and_its_users_fil
     assert ended.code == 0, ended.err
     assert (tmp_path / "var.db").exists() and not ended.out
     assert "loud" in ended.err and "DEBUG" in ended.err
+
+
+@pytest.mark.parametrize("given", [{}, {"task_runner": ThreadPoolTaskRunner}, {"task_runner": ThreadPoolTaskRunner(2)}])
+def test_a_pool_that_does_not_say_has_as_many_threads_as_the_setting(place, journal, given):
+    configure(thread_pool_max_workers=3)
+    workers = set()
+
+    @task
+    def step(n):
+        workers.add(threading.get_ident())
+        time.sleep(0.02)
+
+    @flow(**given)
+    def job():
+        step.map(range(12)).wait()
+
+    job()
+    assert len(workers) == (2 if isinstance(given.get("task_runner"), ThreadPoolTaskRunner) else 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import sqlite3
 import sys
 import threading
@@ -41,9 +42,9 @@ class Journal(Lookups):
                         sql.ADD_PROCESS,
                         (
                             os.getpid(),
-                            os.uname().nodename,
+                            platform.node(),
                             clock().now(),
-                            sys.version.split()[0],
+                            platform.python_version(),
                             __version__,
                             sqlite3.sqlite_version,
                             self.durability,
