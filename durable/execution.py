@@ -226,8 +226,7 @@ class Execution:
         if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
-        seconds = self._budget()
-        if seconds is not None:
+        if self.definition.options.timeout is not None and (seconds := self._budget()) is not None:
             self._limit = Limit(seconds, self.definition.where)
             self._limit.start(in_coroutine=self.definition.is_async or self.elsewhere is not None)
 
