@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 from durable.codec import canonical_items
 from durable.errors import ConfigurationError, Unhashable
@@ -22,21 +22,11 @@ from durable.validation import Validator
 _log = logging.getLogger("durable")
 
 
-class Counted(NamedTuple):
-    """What arguments count by.
+# What arguments count by: their canonical bytes; the names of those that have none, and count by their type only; and
+# what they wait for, None where they are handed on as they are. Plain, for each call makes one.
+Counted: TypeAlias = tuple[bytes, tuple[str, ...], tuple[Need, ...] | None]
 
-    Attributes:
-        inputs: their canonical bytes.
-        unhashable: the names of those that have none, and count by their type only.
-        needs: what they wait for; None where they are handed on as they are.
-    """
-
-    inputs: bytes
-    unhashable: tuple[str, ...] = ()
-    needs: tuple[Need, ...] | None = None
-
-
-_NO_ARGUMENTS: Final = Counted(b"\x80")
+_NO_ARGUMENTS: Final[Counted] = b"\x80", (), None
 
 
 class _Definition:
@@ -85,7 +75,7 @@ class _Definition:
         if not names:
             return _NO_ARGUMENTS
         try:
-            return Counted(canonical_items(names, values))
+            return canonical_items(names, values), (), None
         except Unhashable:
             return self._inputs_with_needs(names, values)
 
@@ -100,7 +90,7 @@ class _Definition:
             self._warn_unhashable(name, error)
 
         encoded = canonical_items(names, counted, note)
-        return Counted(encoded, tuple(unhashable), tuple(needs) if swapped else None)
+        return encoded, tuple(unhashable), tuple(needs) if swapped else None
 
     def parameters_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """A call's arguments by name, defaults applied."""
@@ -198,13 +188,13 @@ class TaskDefinition(_Definition):
         if self._identity is None:
             return self.inputs(self.binder.names, values)
         names, places = self._identity
-        counted = self.inputs(names, [values[place] for place in places])
+        inputs, unhashable, waited_for = self.inputs(names, [values[place] for place in places])
         # What does not count may be waited for all the same.
         left_out = [place for place in range(len(values)) if place not in places]
         needs, others = needs_of([self.binder.names[place] for place in left_out], [values[p] for p in left_out])
         if any(new is not values[place] for new, place in zip(others, left_out, strict=True)):
-            return counted._replace(needs=(*(counted.needs or ()), *needs))
-        return counted
+            return inputs, unhashable, (*(waited_for or ()), *needs)
+        return inputs, unhashable, waited_for
 
     @property
     def source(self) -> Source:
@@ -309,4 +299,4 @@ class FlowDefinition(_Definition):
 
     def parameters(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Canonical bytes of a call's parameters. Errors as in `TaskDefinition.identity_inputs`."""
-        return self.inputs(self.binder.names, self.binder.values(args, kwargs)).inputs
+        return self.inputs(self.binder.names, self.binder.values(args, kwargs))[0]

@@ -196,8 +196,8 @@ class Task(Submitting[P, R]):
             args = self._bound + args
         identity = self._identity(scope, args, kwargs)
         if scope.has_history and not return_state and wait_for is None and definition.replays_at_once:
-            counted, key, _ = identity
-            if counted.needs is None and active.get() is None:
+            (_, _, needed), key, _ = identity
+            if needed is None and active.get() is None:
                 value = at_once(definition, scope, key)
                 if value is not TO_DECIDE:
                     return value
@@ -212,7 +212,7 @@ class Task(Submitting[P, R]):
         """What identifies a call made now in `scope`: what its arguments count by, its id, and its occurrence."""
         definition = self.definition
         counted = definition.identity_inputs(args, kwargs)
-        key, occurrence = scope.identify(definition.key, counted.inputs)
+        key, occurrence = scope.identify(definition.key, counted[0])
         return counted, key, occurrence
 
     def _submitted(self, scope: Scope, args: Any, kwargs: Any, needs: Sequence[Need]) -> Call:
