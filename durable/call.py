@@ -34,7 +34,7 @@ from durable.errors import NotSerializable, RunAbandoned, TaskRunTimeoutError, U
 from durable.execution import SLOTS, Execution
 from durable.feeding import fed_by, yielding
 from durable.forks import follow, rejoin, twin
-from durable.journal import Entry, Journal, Outcome, Place, TaskRecord
+from durable.journal import Entry, Outcome, Place, TaskRecord
 from durable.journal.rollbacks import Run
 from durable.logs import at, task_log
 from durable.outcomes import message_of, of_exception, of_value
@@ -100,15 +100,13 @@ class Call(Execution, Scope):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         parent: Scope,
-        journal: Journal,
         identity: tuple[Counted, bytes, int],
-        *,
-        return_state: bool = False,
-        wait_for: Sequence[Need] = (),
+        wait_for: Sequence[Need],
+        return_state: bool,  # noqa: FBT001 - hot path
     ) -> None:
         counted, key, self._occurrence = identity
         self._inputs, self._unhashable, self.needs = counted.inputs, counted.unhashable, counted.needs
-        Scope.__init__(self, key, parent.flow_run, journal)
+        Scope.__init__(self, key, parent.flow_run, parent.journal)
         if parent.has_history:
             follow(self, parent, definition.key, self._inputs, self._occurrence)
         if not definition.options.record_inputs:

@@ -141,7 +141,6 @@ class TaskDefinition(_Definition):
         "_identity",
         "_is_named",
         "_lost_context_told",
-        "_replays_at_once",
         "_row",
         "_row_journal",
         "_source",
@@ -150,6 +149,7 @@ class TaskDefinition(_Definition):
         "looks_up",
         "options",
         "policy",
+        "replays_at_once",
         "tags",
     )
 
@@ -170,7 +170,9 @@ class TaskDefinition(_Definition):
         self.policy = policy
         self.looks_up = policy.is_memo or bool(policy.extras)
         self.is_serializable = policy.is_serializable
-        self._replays_at_once = policy.reuses and not (self.looks_up or self.is_async or self.is_generator)
+        # A call that completed gives its value and nothing else is asked: see `durable.recall.at_once`.
+        asks_more = self.looks_up or self.is_async or self.is_generator or self.has_transaction_hooks
+        self.replays_at_once = policy.reuses and not asks_more
         self.key = task_key(name, self.function, tags)
         code = getattr(without_partial(fn), "__code__", None)
         self._is_named = code is not None and code.co_name != "<lambda>" and not code.co_freevars
@@ -208,11 +210,6 @@ class TaskDefinition(_Definition):
         if any(new is not values[place] for new, place in zip(others, left_out, strict=True)):
             return replace(counted, needs=(*(counted.needs or ()), *needs))
         return counted
-
-    @property
-    def replays_at_once(self) -> bool:
-        """Whether a call that completed gives its value and nothing else is asked: see `durable.recall.at_once`."""
-        return self._replays_at_once and not self.has_transaction_hooks
 
     @property
     def source(self) -> Source:

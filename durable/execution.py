@@ -228,7 +228,7 @@ class Execution:
         if scope.log_prints and self.elsewhere is None:
             self._printing = True
             printing.begin()
-        if (seconds := self._budget()) is not None:
+        if self.definition.options.timeout is not None and (seconds := self._budget()) is not None:
             from durable.timeouts import Limit  # few have one
 
             self._limit = Limit(seconds, self.definition.where)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 from msgspec import Struct
@@ -32,7 +33,7 @@ class IsolationLevel(str, Enum):
     SERIALIZABLE = "SERIALIZABLE"  # one runs, the other waits for its result
 
 
-class CachePolicy(Struct, frozen=True):
+class CachePolicy(Struct, frozen=True, dict=True):
     """A cache policy. Build one from the constants of this module with ``+`` and ``-``."""
 
     components: frozenset[str] = frozenset()
@@ -75,34 +76,34 @@ class CachePolicy(Struct, frozen=True):
             raise ConfigurationError(f"cache policy - {argument!r}: expected the name of an argument (str)")
         return replace(self, excluded=self.excluded | {argument})
 
-    # What durable calls.
+    # What durable calls; a policy is never changed.
 
-    @property
+    @cached_property
     def reuses(self) -> bool:
         """Whether any recorded result may be used: False for NONE alone."""
         return bool(self.components)
 
-    @property
+    @cached_property
     def is_memo(self) -> bool:
         """Whether results are found by key, in any run the key allows."""
         return self.reuses and not self.checkpoint
 
-    @property
+    @cached_property
     def is_serializable(self) -> bool:
         """Whether calls that miss a key at once wait for each other."""
         return self.is_memo and self.isolation_level is IsolationLevel.SERIALIZABLE
 
-    @property
+    @cached_property
     def extras(self) -> frozenset[str]:
         """What must agree beyond being the same call of the same run."""
         return self.components - {"inputs", "run_id", "key_fn"}
 
-    @property
+    @cached_property
     def needs_inputs(self) -> bool:
         """Whether the arguments take part in the cache key."""
         return "inputs" in self.components
 
-    @property
+    @cached_property
     def needs_source(self) -> bool:
         """Whether the task's source takes part."""
         return "task_source" in self.components
@@ -126,19 +127,14 @@ class CachePolicy(Struct, frozen=True):
             flow_parameters: digest of the flow run's parameters, None outside of one.
             custom: what `key_fn` gave.
         """
-        facts = {
-            "inputs": inputs,
-            "task_source": source,
-            "run_id": run,
-            "flow_parameters": flow_parameters,
-            "key_fn": custom,
-        }
         components = self.extras if self.checkpoint else self.components
-        if not components or any(facts[name] is None for name in components):
-            return None
-        return digest(
-            "extras" if self.checkpoint else "memo", task, *[[n, facts[n]] for n in _ORDER if n in components]
-        )
+        parts = []
+        for name, fact in zip(_ORDER, (inputs, source, run, flow_parameters, custom), strict=True):
+            if name in components:
+                if fact is None:
+                    return None
+                parts.append([name, fact])
+        return digest("extras" if self.checkpoint else "memo", task, *parts) if parts else None
 
     def __repr__(self) -> str:
         names = [name.upper() for name in _ORDER if name in self.components] or ["NONE"]

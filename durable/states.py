@@ -56,6 +56,8 @@ class StateType(str, Enum):
     CANCELLING = "CANCELLING"
     CANCELLED = "CANCELLED"
 
+    __hash__ = str.__hash__  # the same number as Enum's own, which every transition would compute in Python
+
 
 TERMINAL_TYPES: Final = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CRASHED, StateType.CANCELLED})
 

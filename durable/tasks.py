@@ -122,6 +122,11 @@ class Task(Submitting[P, R]):
             ),
             DEFAULT if policy is None else policy,
         )
+        self._kind: type[Call] = Call
+        if definition.is_generator:
+            from durable.generation import GeneratorCall  # few tasks are generators
+
+            self._kind = GeneratorCall
         if hooks.on_rollback:
             remember_hooks(definition.key, self)
         return definition
@@ -196,7 +201,7 @@ class Task(Submitting[P, R]):
                 value = at_once(definition, scope, key)
                 if value is not TO_DECIDE:
                     return value
-        call: Any = self._call(scope, args, kwargs, identity, needs, return_state=return_state)
+        call: Any = self._kind(definition, args, kwargs, scope, identity, needs, return_state)
         if definition.is_generator:
             if return_state:
                 raise ConfigurationError(f"{definition.where}: a generator task gives what it yields, no state")
@@ -210,30 +215,11 @@ class Task(Submitting[P, R]):
         key, occurrence = scope.identify(definition.key, counted.inputs)
         return counted, key, occurrence
 
-    def _call(
-        self,
-        scope: Scope,
-        args: Any,
-        kwargs: Any,
-        identity: tuple[Counted, bytes, int],
-        needs: Sequence[Need],
-        *,
-        return_state: bool,
-    ) -> Call:
-        kind = Call
-        if self.definition.is_generator:
-            from durable.generation import GeneratorCall  # few tasks are generators
-
-            kind = GeneratorCall
-        return kind(
-            self.definition, args, kwargs, scope, scope.journal, identity, return_state=return_state, wait_for=needs
-        )
-
     def _submitted(self, scope: Scope, args: Any, kwargs: Any, needs: Sequence[Need]) -> Call:
         """A call for the task runner."""
         if self._bound:
             args = self._bound + args
-        return self._call(scope, args, kwargs, self._identity(scope, args, kwargs), needs, return_state=True)
+        return self._kind(self.definition, args, kwargs, scope, self._identity(scope, args, kwargs), needs, True)
 
     def _submit(self, args: Any, kwargs: Any) -> Any:
         return_state, wait_for = kwargs.pop("return_state", False), kwargs.pop("wait_for", None)

@@ -81,6 +81,16 @@ def test_every_spelling_of_a_variable_counts_and_an_empty_one_is_not_set(place, 
     assert lookup(name).source == "default"
 
 
+def test_an_environment_that_was_changed_or_replaced_is_the_one_that_counts(place, monkeypatch):
+    assert setting("task_refresh_cache") is False
+    monkeypatch.setitem(os.environ, "DURABLE_TASKS_REFRESH_CACHE", "1")
+    assert setting("task_refresh_cache") is True
+    monkeypatch.delitem(os.environ, "DURABLE_TASKS_REFRESH_CACHE")
+    assert setting("task_refresh_cache") is False
+    monkeypatch.setattr(os, "environ", {**os.environ, "DURABLE_TASK_REFRESH_CACHE": "1"})
+    assert setting("task_refresh_cache") is True
+
+
 def test_of_two_spellings_durables_own_decides(place, monkeypatch):
     monkeypatch.setenv("DURABLE_TASKS_DEFAULT_RETRIES", "9")
     monkeypatch.setenv("DURABLE_TASK_DEFAULT_RETRIES", "1")

@@ -146,7 +146,7 @@ class Journal(Lookups):
         """Whether a result is known to be as durable as this journal promises: another process may promise less. In a
         write-ahead log a synced commit covers all that were made before.
         """
-        if self._syncing is not None:
+        if result_id > self._safe and self._syncing is not None:
             entry, newest = self._syncing
             if entry.done and entry.error is None:
                 self._safe = max(self._safe, newest)

@@ -81,7 +81,8 @@ SELECT o.id, o.expires_at, t.inputs, t.id, o.format, o.checksum, o.payload
 FROM result AS o
 JOIN task_run AS t ON t.id = o.task_run_id
 JOIN task_run_state AS s
-    ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+    ON s.task_run_id = t.id
+    AND s.seq = (SELECT seq FROM task_run_state WHERE task_run_id = o.task_run_id ORDER BY seq DESC LIMIT 1)
 WHERE o.cache_key = ? AND s.state = 7 AND s.result_id = o.id ORDER BY o.id DESC LIMIT 1"""
 
 # What a memo could have been: the other sources of a task, and its newest calls made elsewhere, among recent ones.
@@ -96,14 +97,16 @@ FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
 TASK_ROWS: Final = "SELECT id FROM task WHERE key = ?"
 
 # Where task runs stand now: one by its identity, or the next of a flow run in the order they began. A result comes
-# along unless it is long, for records are read ahead; length() does not read it.
+# along unless it is long, for records are read ahead; length() does not read it. The newest transition is found without
+# max(), which costs a tenth of the whole: here and for memos it counts.
 _TASK_RECORD: Final = """
 SELECT t.id, t.key, t.task_id, coalesce(s.seq, 0), coalesce(s.state, t.state), coalesce(s.at, t.at),
        s.result_id, s.message, o.format, o.checksum, CASE WHEN length(o.payload) <= 4096 THEN o.payload END,
        o.cache_key, o.task_run_id
 FROM task_run AS t
 LEFT JOIN task_run_state AS s
-    ON s.task_run_id = t.id AND s.seq = (SELECT max(seq) FROM task_run_state WHERE task_run_id = t.id)
+    ON s.task_run_id = t.id
+    AND s.seq = (SELECT seq FROM task_run_state WHERE task_run_id = t.id ORDER BY seq DESC LIMIT 1)
 LEFT JOIN result AS o ON o.id = s.result_id
 """
 FIND_TASK_RUN: Final = _TASK_RECORD + "WHERE t.key = ?"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from durable.settings.files import Layer, layers, refresh, user_path
 from durable.settings.table import SETTINGS, Setting, find
@@ -39,9 +39,6 @@ __all__ = [
 
 Durability = Literal["power", "process"]
 
-_configured: dict[str, Any] = {}
-_temporary: ContextVar[Mapping[str, Any]] = ContextVar("durable_temporary_settings", default={})  # noqa: B039 - never changed
-
 
 class Found(NamedTuple):
     """A setting's value.
@@ -55,6 +52,16 @@ class Found(NamedTuple):
     value: Any
     source: Literal["temporary", "configured", "environment", "pyproject", "user file", "default"]
     where: str = ""
+
+
+_DEFAULTS: Final = {name: Found(row.default, "default") for name, row in SETTINGS.items()}
+_ENCODED: Final = {
+    variable: variable if os.name == "nt" else os.fsencode(variable)
+    for row in SETTINGS.values()
+    for variable in row.variables
+}
+_configured: dict[str, Any] = {}
+_temporary: ContextVar[Mapping[str, Any]] = ContextVar("durable_temporary_settings", default={})  # noqa: B039 - never changed
 
 
 def configure(
@@ -159,17 +166,25 @@ def _in_program(row: Setting) -> Found | None:
 
 def _in_environment(row: Setting) -> Found | None:
     for variable in row.variables:
-        text = os.environ.get(variable)
+        text = os.environ.get(variable) if _is_in_environment(variable) else None
         if text and not text.isspace():
             return Found(row.read(text, f"{variable}={text!r}"), "environment", variable)
     return None
+
+
+def _is_in_environment(variable: str) -> bool:
+    """Whether a variable is set, perhaps to nothing. ``os.environ`` says no by encoding the name and raising twice: the
+    dict that it keeps is asked, where it has one.
+    """
+    kept = getattr(os.environ, "_data", None)
+    return variable in os.environ if kept is None else _ENCODED[variable] in kept
 
 
 def _in_files(row: Setting) -> Found:
     for layer in layers():
         if row.name in layer.values:
             return Found(layer.values[row.name], layer.source, layer.path)
-    return Found(row.default, "default")
+    return _DEFAULTS[row.name]
 
 
 def setting(name: str) -> Any:
