@@ -55,11 +55,6 @@ class Found(NamedTuple):
 
 
 _DEFAULTS: Final = {name: Found(row.default, "default") for name, row in SETTINGS.items()}
-_ENCODED: Final = {
-    variable: variable if os.name == "nt" else os.fsencode(variable)
-    for row in SETTINGS.values()
-    for variable in row.variables
-}
 _configured: dict[str, Any] = {}
 _temporary: ContextVar[Mapping[str, Any]] = ContextVar("durable_temporary_settings", default={})  # noqa: B039 - never changed
 
@@ -166,18 +161,10 @@ def _in_program(row: Setting) -> Found | None:
 
 def _in_environment(row: Setting) -> Found | None:
     for variable in row.variables:
-        text = os.environ.get(variable) if _is_in_environment(variable) else None
+        text = os.environ.get(variable)
         if text and not text.isspace():
             return Found(row.read(text, f"{variable}={text!r}"), "environment", variable)
     return None
-
-
-def _is_in_environment(variable: str) -> bool:
-    """Whether a variable is set, perhaps to nothing. ``os.environ`` says no by encoding the name and raising twice: the
-    dict that it keeps is asked, where it has one.
-    """
-    kept = getattr(os.environ, "_data", None)
-    return variable in os.environ if kept is None else _ENCODED[variable] in kept
 
 
 def _in_files(row: Setting) -> Found:
