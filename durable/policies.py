@@ -76,7 +76,8 @@ class CachePolicy(Struct, frozen=True, dict=True):
             raise ConfigurationError(f"cache policy - {argument!r}: expected the name of an argument (str)")
         return replace(self, excluded=self.excluded | {argument})
 
-    # What durable calls; a policy is never changed.
+    # What durable calls.
+    # Of that, found once, for a policy is never changed:
 
     @cached_property
     def reuses(self) -> bool:
