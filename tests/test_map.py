@@ -8,7 +8,8 @@ from scripts import query
 from submitting import run
 
 from durable import MappingError, ParameterBindError, State, SubmittedTaskFailed, allow_failure, task, unmapped
-from durable.futures import FutureList
+from durable.futures import FutureList, future, several
+from durable.runners import ThreadPoolTaskRunner
 
 pytestmark = pytest.mark.usefixtures("journal")
 
@@ -201,3 +202,36 @@ def test_a_failure_nobody_asks_about_fails_the_flow_and_counts_them(journal):
     with pytest.raises(SubmittedTaskFailed, match=r"3 submitted task runs failed .* the first: fail-...: ValueError"):
         run(job)
     assert query(journal, "SELECT state FROM flow_runs") == [("Failed",)]
+
+
+def test_the_first_failure_in_order_is_raised_while_later_ones_still_run(gate):
+    """It is known once those before it have ended, and not only when all have."""
+
+    @task
+    def one_of_three(n):
+        if n == 1:
+            raise ValueError(n)
+        return n if n == 0 else gate.stand()
+
+    def job():
+        futures = one_of_three.map(range(3))
+        with pytest.raises(ValueError, match="1"):
+            futures.result()
+        assert not futures[2].done()
+        gate.open.set()
+        return futures[2].result()
+
+    assert run(job, task_runner=ThreadPoolTaskRunner(3)) == "stood"
+
+
+def test_whoever_asks_for_many_results_is_woken_once_in_256(monkeypatch):
+    """Each time it is woken, those who work wait for it."""
+    waits, wait_for = [], several.wait_for
+    for module in (several, future):
+        monkeypatch.setattr(module, "wait_for", lambda *args: waits.append(args) or wait_for(*args))
+
+    def job():
+        return give.map(range(1500)).result()
+
+    assert run(job, task_runner=ThreadPoolTaskRunner(8)) == list(range(1500))
+    assert len(waits) <= 6

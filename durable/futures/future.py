@@ -34,6 +34,7 @@ class Future(Upstream, Generic[R]):
         "_key",
         "_own_name",
         "_state",
+        "_told",
         "_waiting_for",
         "_where",
         "begun",
@@ -69,6 +70,7 @@ class Future(Upstream, Generic[R]):
         self._state: State[Any] | StateKind | None = None  # a kind alone: the rest is in the journal
         self._event: threading.Event | None = None
         self._callbacks: list[Callable[[Future[Any]], Any]] | None = None
+        self._told: list[Callable[[Future[Any]], None]] | None = None
         self._waiting_for = 0
 
     # What users call.
@@ -172,9 +174,19 @@ class Future(Upstream, Generic[R]):
                 return
         self.home.notify(callback, self)
 
+    def tells(self, waiter: Callable[[Future[Any]], None]) -> None:
+        """As `when_done`, for durable's own: ``waiter(self)`` neither waits for anything nor raises."""
+        with self.home.lock:
+            if self._state is None:
+                if self._told is None:
+                    self._told = []
+                self._told.append(waiter)
+                return
+        waiter(self)
+
     @property
     def is_watched(self) -> bool:
-        """Whether somebody is to be called back when it ends."""
+        """Whether somebody is to be called back when it ends, and may then wait for anything."""
         return self._callbacks is not None
 
     def waits_for(self, others: list[Upstream], ready: Callable[[Future[Any]], None]) -> None:
@@ -200,10 +212,13 @@ class Future(Upstream, Generic[R]):
                 if self.definition.options.run_name is not None:
                     self._own_name = call.name
             self._state = state
-            event, callbacks = self._event, self._callbacks
-            self._event = self._callbacks = self.context = self.loop_task = None
+            event, told, callbacks = self._event, self._told, self._callbacks
+            self._event = self._told = self._callbacks = self.context = self.loop_task = None
         if event is not None:
             event.set()
+        if told is not None:
+            for waiter in told:
+                waiter(self)
         if callbacks is not None:
             with contextlib.ExitStack() as every:
                 for callback in reversed(callbacks):
@@ -244,6 +259,11 @@ class Future(Upstream, Generic[R]):
     def completed(self) -> bool:
         """Whether it has ended well; its failure is from now on the asker's to handle."""
         self.handled = True
+        return self.is_well
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it has ended well. Its failure is nobody's by that."""
         kind = self._kind()
         return kind is not None and kind.type is StateType.COMPLETED
 
@@ -263,7 +283,7 @@ class Future(Upstream, Generic[R]):
                 with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
                     loop.call_soon_threadsafe(lambda: None if waiter.done() else waiter.set_result(None))
 
-            self.when_done(wake)
+            self.tells(wake)
             with giving_way():
                 await waiter
 

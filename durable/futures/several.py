@@ -6,13 +6,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from durable.errors import ConfigurationError
 from durable.futures.future import Future, giving_way
 from durable.interrupts import wait_for
 
 T = TypeVar("T")
+_BLOCK: Final = 256  # futures that are waited for together: fewer than stay in memory once they have ended
 
 
 class FutureList(list["Future[T]"], Generic[T]):
@@ -34,10 +35,13 @@ class FutureList(list["Future[T]"], Generic[T]):
         """
         end = None if timeout is None else time.monotonic() + timeout
         values = []
-        for future in self:
-            if not future.finished(None if end is None else max(0.0, end - time.monotonic())):
-                raise TimeoutError(f"Task run {future.name!r} did not complete within {timeout} second(s)")
-            values.append(self._value_of(future, raise_on_failure))
+        for at in range(0, len(self), _BLOCK):
+            block = self[at : at + _BLOCK]
+            _wait_for_all_or_a_failure(block, _left(end))
+            for future in block:
+                if not future.finished(_left(end)):
+                    raise TimeoutError(f"Task run {future.name!r} did not complete within {timeout} second(s)")
+                values.append(self._value_of(future, raise_on_failure))
         return values
 
     def __await__(self) -> Generator[Any, None, list[T]]:
@@ -97,6 +101,30 @@ def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> 
         raise TimeoutError(f"{len(every) - given} (of {len(every)}) futures unfinished")
 
 
+def _wait_for_all_or_a_failure(futures: list[Future[T]], timeout: float | None) -> None:
+    """Wait until all have ended or one has not ended well, for `timeout` seconds at most.
+
+    Whoever then asks one after the other was woken once, and not by each of them while others want to go on.
+    """
+    unfinished = [future for future in futures if not future.done()]
+    left, enough = len(unfinished), threading.Event()
+    lock = threading.Lock()
+
+    def ends(future: Future[T]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+        if not left or not future.is_well:
+            enough.set()
+
+    for future in unfinished:
+        future.home.check_may_block(future)
+        future.tells(ends)
+    if unfinished:
+        with giving_way():
+            wait_for(enough, timeout)
+
+
 def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future[T]]:
     """The futures in the order they end, until all have or the time is up."""
     if timeout is not None and timeout < 0:
@@ -111,13 +139,17 @@ def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future
     for future in futures:
         if not future.done():
             future.home.check_may_block(future)
-        future.when_done(ends)
+        future.tells(ends)
     end = None if timeout is None else time.monotonic() + timeout
     for _ in futures:
         while not ended:
             another.clear()
-            left = None if end is None else max(0.0, end - time.monotonic())
             with giving_way():
-                if not (ended or wait_for(another, left)):
+                if not (ended or wait_for(another, _left(end))):
                     return
         yield ended.popleft()
+
+
+def _left(end: float | None) -> float | None:
+    """The seconds until then."""
+    return None if end is None else max(0.0, end - time.monotonic())
