@@ -1,4 +1,4 @@
-"""The fsync of the log: nobody goes on before the one that covers its entry, and who asks for none waits for none."""
+"""The fsync of the log: nobody goes on before the one that covers its entry, and many share one."""
 
 import errno
 import os
@@ -69,42 +69,61 @@ def disk(journal, monkeypatch):
 
 
 @contextmanager
-def committing(journal, *names):
-    """Each in a thread of its own, one after the other; gives the futures once all are in the log."""
+def committing(journal, disk, *names):
+    """One thread each: the first is in its fsync, the others are queued; gives the futures."""
     with ThreadPoolExecutor(8) as pool:
-        futures = []
-        for name in names:
-            futures.append(pool.submit(journal.commit, mark(name)))
-            until(lambda: name in marks(journal.path))  # noqa: B023 - it is asked here only
+        futures = [pool.submit(journal.commit, mark(names[0]))]
+        until(lambda: disk.begun == 1)
+        futures += [pool.submit(journal.commit, mark(name)) for name in names[1:]]
+        until(lambda: len(journal._queue) == len(names) - 1)
         yield futures
 
 
-def test_while_one_is_synced_others_commit_and_look_up(journal, disk):
-    with committing(journal, "slow") as (slow,):
-        until(lambda: disk.begun == 1)
-        journal.commit(mark("start", synced=False))
+def test_while_one_is_synced_this_process_looks_up_and_others_commit(journal, disk):
+    with committing(journal, disk, "slow") as (slow,):
+        with closing(sqlite3.connect(journal.path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("INSERT INTO result (format, checksum, payload) VALUES (1, 0, x'00')")
+            other.execute("COMMIT")
         assert journal.rows("SELECT count(*) FROM result") == [(3,)]
         assert not slow.done()
         disk.ends()
         assert slow.result(DEADLINE) == 2
-    assert journal.syncs == 2
 
 
-def test_an_fsync_under_way_does_not_count_for_what_is_committed_meanwhile(journal, disk):
-    with committing(journal, "a", "b", "c") as (first, *later):
-        until(lambda: disk.begun == 1)
+def test_what_comes_during_an_fsync_is_one_commit_for_the_next(journal, disk):
+    before = journal.commits, journal.syncs
+    with committing(journal, disk, *"abcdef") as (first, *later):
+        assert marks(journal.path) == ["before", "a"]
         disk.ends()
         assert first.result(DEADLINE) == 2
         until(lambda: disk.begun == 2)
+        assert sorted(marks(journal.path)[2:]) == [*"bcdef"]
         assert not any(future.done() for future in later)
         disk.ends()
-        assert sorted(future.result(DEADLINE) for future in later) == [3, 4]
-    assert (disk.begun, journal.syncs) == (2, 3)
+        assert sorted(future.result(DEADLINE) for future in later) == [3, 4, 5, 6, 7]
+    assert (journal.commits - before[0], journal.syncs - before[1]) == (2, 2)
+
+
+def test_an_fsync_does_not_count_for_what_was_committed_after_it_began(journal, disk):
+    """A query finds what an event loop's turn, say, has committed meanwhile: it is in the log, and not yet synced."""
+    with committing(journal, disk, "a") as (first,), ThreadPoolExecutor(1) as pool:
+        late = mark("late")
+        journal._queue.append(late)
+        with journal._lock:
+            journal._commit_queue()
+        assert late.committed
+        waiting = pool.submit(journal.wait, late)
+        disk.ends()
+        assert first.result(DEADLINE) == 2
+        until(lambda: disk.begun == 2)
+        assert not late.done
+        disk.ends()
+        assert waiting.result(DEADLINE) == 3
 
 
 def test_a_failed_fsync_fails_all_that_wait_for_it_and_the_journal(journal, disk):
-    with committing(journal, "a", "b", "c") as futures:
-        until(lambda: disk.begun == 1)
+    with committing(journal, disk, "a", "b", "c") as futures:
         disk.ends(OSError(errno.EIO, "Input/output error"))
         for future in futures:
             with pytest.raises(JournalFailed, match=r"runs\.db-wal cannot be synced: .*Input/output error"):
@@ -115,22 +134,24 @@ def test_a_failed_fsync_fails_all_that_wait_for_it_and_the_journal(journal, disk
 
 
 def test_closing_waits_for_the_fsync_and_makes_the_rest_durable(journal, disk):
-    with committing(journal, "a", "b") as futures, ThreadPoolExecutor(1) as pool:
-        until(lambda: disk.begun == 1)
+    with committing(journal, disk, "a") as (future,), ThreadPoolExecutor(1) as pool:
+        late = mark("late")
+        journal._queue.append(late)
+        with journal._lock:
+            journal._commit_queue()
         closed = pool.submit(close_journals)
         time.sleep(0.05)
         assert not closed.done()
         disk.ends()
         disk.ends()
         closed.result(DEADLINE)
-        assert [future.result(DEADLINE) for future in futures] == [2, 3]
+        assert (future.result(DEADLINE), late.done, late.error) == (2, True, None)
     assert journal.is_closed
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_fork_waits_for_the_fsync(journal, disk):
-    with committing(journal, "a") as (future,), ThreadPoolExecutor(1) as pool:
-        until(lambda: disk.begun == 1)
+    with committing(journal, disk, "a") as (future,), ThreadPoolExecutor(1) as pool:
 
         def fork():
             child = os.fork()

@@ -1,10 +1,11 @@
 """The fsync of the log, which covers all that was committed before it began: one for many entries.
 
 A commit writes to the log and waits for nothing (SQLite's ``synchronous=NORMAL``). What must survive a power cut is
-synced after it, with SQLite's own call, so that others commit meanwhile. ``synchronous=FULL`` syncs the same file in
-the middle of the commit, with the write lock held, and to switch between the two takes two pragmas a task. What differs
-is that others see a record some microseconds before it is durable, as they would if its process were killed just then.
-None goes by it: a run is owned until its end is synced, and whoever uses a memo of another has it synced.
+synced after it, with SQLite's own call, so that other processes commit meanwhile and threads of this one look up.
+``synchronous=FULL`` syncs the same file in the middle of the commit, with the write lock held, and two pragmas a task
+would switch between the two. What differs is that others see a record some microseconds before it is durable, as they
+would if its process were killed just then. None goes by it: a run is owned until its end is synced, and whoever uses a
+memo of another has it synced.
 
 Rules:
 
@@ -38,6 +39,11 @@ class Syncing:
         self.count = 0
         self._needed = needed
         self._waiting: list[Entry] = []
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether something waits for an fsync."""
+        return bool(self._waiting)
 
     def committed(self, batch: list[Entry]) -> None:
         """A batch is in the log. Said again where an interruption may have come before the end."""

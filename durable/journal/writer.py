@@ -9,9 +9,9 @@ Rules:
 1. Whoever holds the lock commits everything that is queued, for everybody: threads that need durability at once share a
    transaction, and so do the coroutines of one event loop turn. Each still waits for the commit that covers its entry,
    at a gate of its own and not at the lock: else it would stand there through the next commit as well.
-2. What asks for it is synced after its commit, outside of the lock (`durable.journal.syncing`). In a write-ahead log
-   what survives a power cut is always a prefix of the commits, so a start committed without a sync is covered by the
-   next completion's.
+2. What asks for it is synced after its commit, without any lock on the file (`durable.journal.syncing`), by whoever
+   committed it. What is queued meanwhile is committed together after that, for the next fsync. In a write-ahead log
+   what survives a power cut is a prefix of the commits, so a start is covered by the next completion's.
 3. After any SQLite error but a busy BEGIN the outcome is unknown, so the journal is poisoned: it writes nothing more,
    and its connection is left alone, for closing it would checkpoint. So it is when a file was lost (`files`); only a
    log that was deleted is checkpointed first, for nobody else has what it holds.
@@ -110,16 +110,17 @@ class Writer:
         """Wait until `entry`, which is queued, is as durable as it asks. Returns and raises as `commit`."""
         lost = False
         while not entry.done:
-            if entry.committed:
+            if entry.committed:  # by somebody who was interrupted before it was synced, or is just at it
                 self._sync()
                 continue
-            if self._leader is not None and not (lost and not self._lock.locked()):
+            if self._leader is not None and not (lost and not (self._lock.locked() or self._syncs.lock.locked())):
                 lost = self._follow(entry)
                 continue
             self._leader = entry
             try:
                 with self._lock:
                     self._commit_queue()
+                self._sync()
             finally:
                 self._leader = None
                 if self._queue:
@@ -231,6 +232,8 @@ class Writer:
 
     def _sync(self) -> None:
         """Have synced what is committed and waits for it."""
+        if not self._syncs.is_wanted:
+            return
         with self._syncs.lock:
             try:
                 self._syncs.sync(self._files)
