@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inspecting import live, run_script
 
+from durable import flow
 from durable.codec import canonical_items, encode, encode_exception
 from durable.dialect import bound
 from durable.errors import JournalNotFound, NotAJournal
@@ -354,6 +355,15 @@ def test_exceptions_and_arguments_are_looked_at_without_being_rebuilt():
     assert "damaged" in failure_of(b"\xc1").message
     assert arguments_of(None) is None and arguments_of(b"\xc1") is None and arguments_of(encode([1])) is None
     assert arguments_of(canonical_items(("a", "b"), (1, (2,)))) == {"a": 1, "b": (2,)}
+
+
+def test_a_flow_that_is_first_run_while_the_journal_is_read_is_no_damage(journal):
+    """`durable watch`, once in many thousand looks: the runs were read, and then the run of another flow."""
+    flow(lambda: 1, name="first")()
+    with JournalReader(journal) as reader:
+        assert [run.flow for run in reader.flow_runs(5)] == ["first"]
+        flow(lambda: 2, name="second")()
+        assert [run.flow for run in reader.flow_runs(5)] == ["second", "first"]
 
 
 def test_what_cannot_be_opened_is_an_error_of_durables(tmp_path):

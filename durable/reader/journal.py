@@ -57,7 +57,7 @@ class JournalReader(Connection):
     def __init__(self, path: str | os.PathLike[str], alive: Alive = _nobody_knows) -> None:
         super().__init__(path)
         self._alive = alive
-        self._flows: dict[int, tuple[str, str]] | None = None
+        self._flows: dict[int, tuple[str, str]] = {}
         self._tasks: dict[int, tuple[bytes, str, str]] = {}
         self._processes: dict[int, Process] = {}
         self._standings: dict[int, Standing] = {}
@@ -225,7 +225,7 @@ class JournalReader(Connection):
 
     def _flow_run(self, row: Any) -> FlowRun:
         id_, key, flow, name, _, started, _, idempotency_key, parent, parent_task = row
-        if self._flows is None:
+        if flow not in self._flows:  # or only since they were last read
             self._flows = {found[0]: (found[1], found[2]) for found in self.rows(sql.FLOWS)}
         if flow not in self._flows:
             raise Damaged(str(self.path), f"it is damaged: there is no flow {flow!r}")
