@@ -6,31 +6,20 @@ return, and at every line, of one commit that also carries two followers; the la
 
 import random
 import signal
-import sqlite3
 import sys
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import suppress
 
 import pytest
+from marked import DEADLINE, mark, marks
 
 from durable.errors import JournalError
-from durable.journal import Entry, close_journals, entries, open_journal, opening, syncing, writer
-from durable.journal import statements as sql
+from durable.journal import close_journals, entries, open_journal, opening, syncing, writer
 
 pytestmark = pytest.mark.usefixtures("nothing_stays_open")
 
-DEADLINE = 60
 WRITER = {writer.__file__, syncing.__file__, entries.__file__}
-
-
-def mark(name, *, synced=True):
-    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
-
-
-def marks(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return [payload.decode() for (payload,) in connection.execute("SELECT payload FROM result ORDER BY id")]
 
 
 class AtEveryReturn:

@@ -9,35 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
+from marked import DEADLINE, mark, marks, until
 
 from durable.errors import JournalFailed
-from durable.journal import Entry, close_journals, files, open_journal
-from durable.journal import statements as sql
+from durable.journal import close_journals, files, open_journal
 
 pytestmark = pytest.mark.usefixtures("nothing_stays_open")
-
-DEADLINE = 60
 
 
 @pytest.fixture
 def journal(tmp_path):
     return open_journal(tmp_path / "runs.db", "power")
-
-
-def mark(name, *, synced=True):
-    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
-
-
-def marks(path):
-    with closing(sqlite3.connect(path)) as connection:
-        return [payload.decode() for (payload,) in connection.execute("SELECT payload FROM result ORDER BY id")]
-
-
-def until(condition):
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "never happened"
-        time.sleep(0.001)
 
 
 class Disk:
@@ -79,6 +61,15 @@ def committing(journal, disk, *names):
         yield futures
 
 
+def committed_late(journal):
+    """An entry in the log that nobody syncs yet, as when who committed it was interrupted."""
+    late = mark("late")
+    journal._queue.append(late)
+    with journal._lock:
+        journal._commit_queue()
+    return late
+
+
 def test_while_one_is_synced_this_process_looks_up_and_others_commit(journal, disk):
     with committing(journal, disk, "slow") as (slow,):
         with closing(sqlite3.connect(journal.path, timeout=0, isolation_level=None)) as other:
@@ -108,10 +99,7 @@ def test_what_comes_during_an_fsync_is_one_commit_for_the_next(journal, disk):
 def test_an_fsync_does_not_count_for_what_was_committed_after_it_began(journal, disk):
     """A query finds what an event loop's turn, say, has committed meanwhile: it is in the log, and not yet synced."""
     with committing(journal, disk, "a") as (first,), ThreadPoolExecutor(1) as pool:
-        late = mark("late")
-        journal._queue.append(late)
-        with journal._lock:
-            journal._commit_queue()
+        late = committed_late(journal)
         assert late.committed
         waiting = pool.submit(journal.wait, late)
         disk.ends()
@@ -135,10 +123,7 @@ def test_a_failed_fsync_fails_all_that_wait_for_it_and_the_journal(journal, disk
 
 def test_closing_waits_for_the_fsync_and_makes_the_rest_durable(journal, disk):
     with committing(journal, disk, "a") as (future,), ThreadPoolExecutor(1) as pool:
-        late = mark("late")
-        journal._queue.append(late)
-        with journal._lock:
-            journal._commit_queue()
+        late = committed_late(journal)
         closed = pool.submit(close_journals)
         time.sleep(0.05)
         assert not closed.done()

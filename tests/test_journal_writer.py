@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 
 import pytest
+from marked import DEADLINE, mark, marks, until
 
 from durable import configure, flow, settings, task
 from durable.errors import JournalBusy, JournalError, JournalFailed
@@ -16,8 +17,6 @@ from durable.journal import Entry, close_journals, open_journal, opening, writer
 from durable.journal import statements as sql
 
 pytestmark = pytest.mark.usefixtures("nothing_stays_open")
-
-DEADLINE = 60  # seconds after which something hangs
 
 
 @pytest.fixture
@@ -35,24 +34,6 @@ def configured(tmp_path, monkeypatch):
         return open_journal(tmp_path / f"{durability}.db", durability)
 
     return open_it
-
-
-def mark(name, *, synced=True):
-    """An entry that can be told from all others, and has no unique key: written twice it would be there twice."""
-    return Entry(synced, (sql.ADD_RESULT, (1, 0, None, None, None, str(name).encode())))
-
-
-def marks(path):
-    """What a reader of the file finds, in the order it was recorded."""
-    with closing(sqlite3.connect(path)) as connection:
-        return [payload.decode() for (payload,) in connection.execute("SELECT payload FROM result ORDER BY id")]
-
-
-def until(condition):
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "never happened"
-        time.sleep(0.001)
 
 
 @contextmanager

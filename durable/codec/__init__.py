@@ -21,7 +21,7 @@ from durable.codec.encoder import encode, encode_exception
 from durable.codec.extensions import FUTURE
 from durable.codec.walker import LEAF_LIMIT
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # at run time each is imported when it is first asked for: see _LATER
     from durable.codec.decoder import decode, decode_exception
     from durable.codec.exceptions import Unrecorded, UnrecordedValue
     from durable.codec.inert import Inert, decode_inert
