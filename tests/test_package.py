@@ -252,3 +252,8 @@ def test_no_tracked_file_names_a_machine_or_a_person():
         text = path.read_bytes().decode("utf-8", errors="replace")
         wrong += [f"{name}:{number}" for number, line in enumerate(text.splitlines(), 1) if named.search(line)]
     assert not wrong
+
+
+def test_what_the_codec_imports_late_is_there_by_every_name_it_exports():
+    code = "from durable import codec; print(*(name for name in codec.__all__ if not hasattr(codec, name)))"
+    assert python(code).split() == []
