@@ -19,12 +19,14 @@ from contextlib import suppress
 from contextvars import ContextVar
 from pathlib import Path
 from threading import get_ident
+from time import monotonic
 from typing import Any, Final
 
 from durable.errors import ConfigurationError, JournalNotWritable
 
 # A reader that asks whether a run is alive holds its lock for an instant, so a lock is not refused at the first try.
 PROBE_SECONDS: Final = 0.25
+_LOOK_SECONDS: Final = 0.001  # between two looks whether somebody asked for a run to be cancelled
 
 # In a process that executes a body for another one: the journal of that one. It is not opened there.
 locks_beside: Final[ContextVar[Path | None]] = ContextVar("durable_locks_beside", default=None)
@@ -130,19 +132,22 @@ class MemoLock(SidecarLock):
 
 
 class Cancellation:
-    """A request to cancel a live flow run: a file beside its lock, looked for by the owner at each task boundary."""
+    """A request to cancel a live flow run: a file beside its lock, looked for by the owner at task boundaries, but not
+    more often than every `_LOOK_SECONDS`: each look lets another thread have the interpreter.
+    """
 
-    __slots__ = ("_path", "noticed")
+    __slots__ = ("_looked", "_path", "noticed")
 
     def __init__(self, journal: Path, run: bytes) -> None:
         self._path = os.fspath(_lock_path(journal, run.hex()).with_suffix(".cancel"))
+        self._looked = float("-inf")
         self.noticed = False
 
     def asked(self) -> bool:
         """Whether there is a request."""
-        if self.noticed:
-            return True
-        self.noticed = os.access(self._path, os.F_OK)  # under a microsecond, and no exception as from stat
+        if not self.noticed and (now := monotonic()) - self._looked > _LOOK_SECONDS:
+            self._looked = now
+            self.noticed = os.access(self._path, os.F_OK)  # about a microsecond, and no exception as from stat
         return self.noticed
 
     def ask(self) -> bool:
