@@ -219,8 +219,7 @@ class FlowRun(Scope):
         self.parameters = parameters
         self._window: dict[bytes, TaskRecord] = {}
         self._window_lock = threading.Lock()
-        self._last = 0
-        self._limit = 0
+        self._last = self._limit = 0  # rows read up to, and to be read ahead
         self._met_early: set[bytes] = set()  # asked for before they were read ahead
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
@@ -285,12 +284,13 @@ class FlowRun(Scope):
 
     def foreseen(self, key: bytes) -> TaskRecord | None:
         """As in `Scope`; reads more ahead if there is more, and room."""
+        found = self._window.get(key)  # a lock would cost as much as all else here
+        if found is not None or self._last >= self._limit:
+            return found
         with self._window_lock:
-            found = self._window.get(key)
-            if found is None and self._last < self._limit and len(self._window) < _WINDOW_LIMIT:
+            if key not in self._window and self._last < self._limit and len(self._window) < _WINDOW_LIMIT:
                 self._read_ahead()
-                found = self._window.get(key)
-        return found
+            return self._window.get(key)
 
     def met(self, key: bytes) -> None:
         """As in `Scope`."""

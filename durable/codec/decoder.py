@@ -7,7 +7,7 @@ that is not in this process is `UnresolvedClass`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -39,23 +39,19 @@ CLASSED: Mapping[int, Callable[[Any, objects.Resolve], Any]] = objects.CLASS_REA
 class Reading:
     """One decoding, which counts how deep it is.
 
-    Args:
+    Attributes:
         raw: readers for codes whose payload is bytes.
         nested: readers for codes whose payload is MessagePack.
         classed: readers for codes whose payload begins with the name of a class.
     """
 
-    __slots__ = ("classed", "classes", "depth", "nested", "raw")
+    __slots__ = ("classes", "depth")
 
-    def __init__(
-        self,
-        raw: dict[int, Reader] = RAW,
-        nested: dict[int, Reader] = NESTED,
-        classed: Mapping[int, Callable[[Any, objects.Resolve], Any]] = CLASSED,
-    ) -> None:
-        self.raw = raw
-        self.nested = nested
-        self.classed = classed
+    raw: ClassVar[Mapping[int, Reader]] = RAW
+    nested: ClassVar[Mapping[int, Reader]] = NESTED
+    classed: ClassVar[Mapping[int, Callable[[Any, objects.Resolve], Any]]] = CLASSED
+
+    def __init__(self) -> None:
         self.classes: dict[tuple[str, str, int], Any] = {}
         self.depth = 0
 

@@ -6,13 +6,15 @@ Values of the standard library come back as they are; whatever is of a class, an
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Any
+from typing import Any, ClassVar
 
 from durable.codec import containers, scalars
 from durable.codec import extensions as x
 from durable.codec.arrays import dtype_name
 from durable.codec.decoder import Reader, Reading
+from durable.codec.objects import Resolve
 from durable.errors import CorruptPayload, UnresolvedClass
 from durable.phrases import safe, size
 
@@ -224,10 +226,20 @@ NESTED: dict[int, Reader] = {
 }
 
 
+class InertReading(Reading):
+    """A decoding that resolves nothing."""
+
+    __slots__ = ()
+
+    raw = RAW
+    nested = NESTED
+    classed: ClassVar[Mapping[int, Callable[[Any, Resolve], Any]]] = {}
+
+
 def decode_inert(payload: bytes) -> Any:
     """Any payload, a result's or a canonical form's, without resolving a class or needing a library.
 
     Raises:
         CorruptPayload: damaged bytes, or never durable's.
     """
-    return Reading(RAW, NESTED, {}).load(payload)
+    return InertReading().load(payload)

@@ -10,8 +10,7 @@ import struct
 from typing import Any
 
 from durable.codec import extensions as x
-from durable.codec.decoder import Reading
-from durable.codec.inert import NESTED, RAW, array_text
+from durable.codec.inert import InertReading, array_text
 from durable.errors import CorruptPayload
 from durable.phrases import safe, size
 
@@ -203,7 +202,7 @@ def short(qualname: str) -> str:
 
 def _whole(code: int, data: memoryview) -> str:
     try:
-        return safe(repr(Reading(RAW, NESTED, {}).hook(code, data)))
+        return safe(repr(InertReading().hook(code, data)))
     except ValueError:
         # An integer with more digits than Python will print; damage is told apart below.
         if code not in (x.INT, x.FRACTION, x.RANGE, x.SLICE):
