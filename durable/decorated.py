@@ -33,6 +33,8 @@ class Decorated(Generic[P, R, D]):
     decorator: ClassVar[str]
     options: ClassVar[frozenset[str]]
 
+    __wrapped__: Any  # what it looks like, to `inspect`
+
     def __init__(self, fn: Callable[P, R], **options: Any) -> None:
         at = self._checked(fn)
         refresh()
@@ -144,6 +146,7 @@ class Decorated(Generic[P, R, D]):
         bound = object.__new__(type(self))
         bound.__dict__.update(self.__dict__)
         bound._bound = (instance,)
+        bound.__wrapped__ = self.fn.__get__(instance, owner)  # so that its signature is that of a method
         return bound
 
     def __reduce__(self) -> Any:
@@ -160,7 +163,7 @@ class Decorated(Generic[P, R, D]):
     def _with_options(self, changes: dict[str, Any]) -> Any:
         self.check_options(self.definition.where, changes)
         made = type(self)(self.fn, **{**self._options, **changes})
-        made._bound = self._bound  # noqa: SLF001 - of this very class
+        made._bound, made.__wrapped__ = self._bound, self.__wrapped__  # noqa: SLF001 - of this very class
         made._made_from = self, changes  # noqa: SLF001 - likewise
         return made
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import threading
 from functools import partial
 
@@ -44,6 +45,20 @@ def test_a_task_method_may_call_the_one_it_overrides(journal):
         (f"{here}:{name}", alone)
         for name, alone in [("Derived.load", 1), ("Base.load", 0), ("Derived.load_async", 1), ("Base.load_async", 0)]
     ]
+
+
+def test_a_bound_task_has_the_signature_of_a_method():
+    class Load:
+        @task
+        def one(self, n: int) -> str: ...
+
+        @task
+        @classmethod
+        def other(cls, n: int) -> str: ...
+
+    for bound in (Load().one, Load().one.with_options(retries=1), Load().other, Load.other):
+        assert list(inspect.signature(bound).parameters) == ["n"], bound
+    assert list(inspect.signature(Load.one).parameters) == ["self", "n"]
 
 
 def test_an_inherited_method_and_an_attribute_that_is_a_task_work_as_undecorated(journal):
