@@ -115,8 +115,10 @@ def at_once(definition: TaskDefinition, scope: Scope, key: bytes) -> Any:
     It completed when it was first executed, from the present source, and nothing befell it since: rule 1 gives its
     value whatever else is asked. A resume is mostly made of these, and needs no more of them.
     """
-    record = scope.foreseen(key)
-    if record is None or record.code != COMPLETED.code or record.seq != 1 or record.payload is None:
+    ahead = scope.ahead
+    if ahead is None or (record := ahead.get(key)) is None:
+        return TO_DECIDE
+    if record.code != COMPLETED.code or record.seq != 1 or record.payload is None:
         return TO_DECIDE
     journal = scope.journal
     if record.task_id != definition.row(journal):
@@ -126,7 +128,7 @@ def at_once(definition: TaskDefinition, scope: Scope, key: bytes) -> Any:
         value = restore(record, definition.where)
     except CodecError:
         return TO_DECIDE  # where the call is named that it belongs to
-    scope.met(key)
+    ahead.met(key)
     if scope.flow_run is not None:
         scope.flow_run.root.counts.count(executed=False, failed=False)
     return value
@@ -201,7 +203,9 @@ def _changed(asked: Asked) -> str | None:
     Which of several threads asks first is a matter of chance: there, what was not asked for yet tells nothing.
     """
     run = asked.scope.flow_run
-    unasked = run.unasked() if run is not None and not asked.in_thread else []
+    if run is None or run.ahead is None or asked.in_thread:
+        return None
+    unasked = run.ahead.unmet()
     if not unasked:
         return None
     definition, journal = asked.definition, asked.scope.journal

@@ -16,12 +16,12 @@ import struct
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from itertools import islice
 from typing import Any, ClassVar, Final
 
 from msgspec import Struct
 from xxhash import xxh3_128_digest
 
+from durable.ahead import ReadAhead
 from durable.counts import Counts
 from durable.journal import Journal, TaskRecord
 from durable.locks import ProcessLock
@@ -31,9 +31,7 @@ from durable.settings import setting
 from durable.spoken import spoken
 
 _half_of: Final = struct.Struct("<Q").unpack_from
-_WINDOW: Final = 500  # records read ahead at a time
 _making: Final = ProcessLock()
-_WINDOW_LIMIT: Final = 5000  # held at most, when a run does not ask in the recorded order
 
 
 class Fork(Struct, frozen=True):
@@ -79,6 +77,7 @@ class Scope:
         "row",
     )
 
+    ahead: ReadAhead | None = None  # of a flow run that is executed once more
     is_away: ClassVar[bool] = False  # the body executes in a worker process, where there is no journal
 
     def __init__(self, key: bytes, flow_run: FlowRun | None, journal: Journal) -> None:
@@ -146,13 +145,6 @@ class Scope:
         """The record of the call with this identity, if this scope has a history."""
         return self.journal.find_task_run(key) if self.has_history else None
 
-    def foreseen(self, key: bytes) -> TaskRecord | None:  # noqa: ARG002 - only a flow run reads ahead
-        """The record of the call with this identity, where it was read ahead; it stays there until `met`."""
-        return None
-
-    def met(self, key: bytes) -> None:
-        """A call with this identity was made, and its foreseen record used."""
-
 
 class FlowRun(Scope):
     """One flow run being executed by this process.
@@ -178,13 +170,10 @@ class FlowRun(Scope):
 
     __slots__ = (
         "_earlier",
-        "_last",
-        "_limit",
-        "_met_early",
+        "_runner_lock",
         "_undone",
-        "_window",
-        "_window_lock",
         "abandoned",
+        "ahead",
         "begun",
         "called_in",
         "cancel",
@@ -217,10 +206,8 @@ class FlowRun(Scope):
         self.begun = 0
         self.flow_name = flow_name
         self.parameters = parameters
-        self._window: dict[bytes, TaskRecord] = {}
-        self._window_lock = threading.Lock()
-        self._last = self._limit = 0  # rows read up to, and to be read ahead
-        self._met_early: set[bytes] = set()  # asked for before they were read ahead
+        self.ahead: ReadAhead | None = None
+        self._runner_lock = threading.Lock()
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None
         self.fork: Fork | None = None
@@ -248,18 +235,13 @@ class FlowRun(Scope):
     def running(self) -> Any:
         """What executes the task runs submitted in it."""
         if self.runner is None:
-            with self._window_lock:
+            with self._runner_lock:
                 self.runner = self.runner or self.make_runner()
         return self.runner
 
     def has_a_past(self) -> None:
-        """The run is executed once more: look its calls up, reading records ahead in the order they were made."""
-        self.has_history = True
-        self._window.clear()
-        self._met_early.clear()
-        self._last = 0
-        # What this execution adds is not read ahead: it would be stale when asked for.
-        self._limit = self.journal.newest_task_run(self.id)
+        """The run is executed once more: look its calls up."""
+        self.has_history, self.ahead = True, ReadAhead(self.journal, self.id)
 
     def has_rollbacks(self) -> bool:
         """Whether any task run was rolled back in it before; asked of the journal once."""
@@ -268,34 +250,8 @@ class FlowRun(Scope):
         return self._undone
 
     def recorded(self, key: bytes) -> TaskRecord | None:
-        """The record of the call with this identity; mostly read ahead, as a resume mostly asks in recorded order."""
-        if not self.has_history:
-            return None
-        found = self.foreseen(key)
-        if found is None:
-            found = self.journal.find_task_run(key)
-            if found is None or found.id > self._limit:
-                return found
-            with self._window_lock:
-                if found.id > self._last:
-                    self._met_early.add(key)
-        self.met(key)
-        return found
-
-    def foreseen(self, key: bytes) -> TaskRecord | None:
-        """As in `Scope`; reads more ahead if there is more, and room."""
-        found = self._window.get(key)  # a lock would cost as much as all else here
-        if found is not None or self._last >= self._limit:
-            return found
-        with self._window_lock:
-            if key not in self._window and self._last < self._limit and len(self._window) < _WINDOW_LIMIT:
-                self._read_ahead()
-            return self._window.get(key)
-
-    def met(self, key: bytes) -> None:
-        """As in `Scope`."""
-        with self._window_lock:
-            self._window.pop(key, None)
+        """As in `Scope`; mostly read ahead."""
+        return super().recorded(key) if self.ahead is None else self.ahead.find(key)
 
     def earlier_inputs(self, task_key: bytes) -> list[bytes]:
         """The arguments of the newest calls of a task in other runs; asked of the journal once a task."""
@@ -303,19 +259,6 @@ class FlowRun(Scope):
         if found is None:
             found = self._earlier[task_key] = self.journal.recent_inputs(task_key, self.id)
         return found
-
-    def unasked(self) -> list[TaskRecord]:
-        """Records read ahead that no call has met yet, in the order they were made; the first hundred."""
-        with self._window_lock:
-            return list(islice(self._window.values(), 100))
-
-    def _read_ahead(self) -> None:
-        records = self.journal.next_task_runs(self.id, self._last, _WINDOW)
-        self._last = records[-1].id if records else self._limit
-        self._window.update((record.key, record) for record in records if record.id <= self._limit)
-        for key in self._met_early & self._window.keys() if self._met_early else ():
-            self._met_early.discard(key)
-            del self._window[key]
 
 
 class Aside(Scope):

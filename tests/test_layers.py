@@ -56,6 +56,7 @@ LAYERS = {
     "outcomes": (2, 2),
     "definitions": (2, 3),
     # a run
+    "ahead": (3, 0),
     "blocks": (3, 0),
     "crashes": (3, 0),
     "interrupts": (3, 0),
