@@ -18,7 +18,7 @@ from durable.blocks import active, any_hooks
 from durable.clock import as_datetime, clock
 from durable.crashes import chances, is_crash, must_be_seen
 from durable.errors import JournalError
-from durable.journal import Entry, Journal, Label, Outcome
+from durable.journal import NO_LABEL, Entry, Journal, Label, Outcome
 from durable.journal.rollbacks import Run
 from durable.locks import ProcessLock
 from durable.outcomes import failed_kind, interruption, is_ours, message_of, of_exception, repr_of, without_engine
@@ -63,7 +63,6 @@ SLOTS: Final = (
 )
 
 
-NO_LABEL: Final = Label()
 _making: Final = ProcessLock()
 _NOT_RETRIED: Final = frozenset({CANCELLED, CRASHED})
 

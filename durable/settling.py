@@ -11,9 +11,9 @@ from typing import Any, Final
 
 from durable.clock import clock
 from durable.definitions import FlowDefinition
-from durable.execution import NO_LABEL, Execution
+from durable.execution import Execution
 from durable.forks import begin, descend, reusable_flow
-from durable.journal import Entry, FlowRecord, Label
+from durable.journal import NO_LABEL, Entry, FlowRecord, Label
 from durable.logs import root_log
 from durable.outcomes import restore
 from durable.ownership import RunLock

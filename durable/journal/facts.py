@@ -95,6 +95,9 @@ class Label(Struct, frozen=True):
     version: str | None = None
 
 
+NO_LABEL: Final = Label()
+
+
 class Place(Struct, frozen=True):
     """A new task run: what identifies it, and where it was called.
 
@@ -115,7 +118,7 @@ class Place(Struct, frozen=True):
     parent_id: int | None
     occurrence: int
     inputs: bytes | None
-    label: Label = Label()
+    label: Label = NO_LABEL
     reason: str | None = None
     worker: str | None = None
     upstream: tuple[tuple[bytes, str], ...] = ()

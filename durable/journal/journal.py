@@ -13,7 +13,7 @@ from pathlib import Path
 from durable.clock import clock
 from durable.journal import statements as sql
 from durable.journal.entries import Entry, Statement
-from durable.journal.facts import Label, Outcome, Place, checksum_of
+from durable.journal.facts import NO_LABEL, Label, Outcome, Place, checksum_of
 from durable.journal.lookups import Lookups
 from durable.states import PENDING, StateKind
 from durable.version import __version__
@@ -155,23 +155,13 @@ class Journal(Lookups):
     def _task_run(self, place: Place, state: StateKind, now: int) -> list[Statement]:
         process = self._process_id or self.process_id
         key, label = place.key, place.label
-        row = (
-            key,
-            place.task_id,
-            place.flow_run_id,
-            place.parent_id,
-            process,
-            state.code,
-            now,
-            place.occurrence,
-            place.inputs,
-            label.name,
-            label.tags,
-            label.version,
-            place.reason,
-            place.worker,
-        )
-        statements: list[Statement] = [(sql.ADD_TASK_RUN, row)]
+        begun = key, place.task_id, place.flow_run_id, place.parent_id, process, state.code, now
+        if label is NO_LABEL and place.reason is None:
+            plain = *begun, place.occurrence, place.inputs, place.worker
+            statements: list[Statement] = [(sql.ADD_PLAIN_TASK_RUN, plain)]
+        else:
+            said = label.name, label.tags, label.version, place.reason
+            statements = [(sql.ADD_TASK_RUN, (*begun, place.occurrence, place.inputs, *said, place.worker))]
         if place.upstream:
             statements += ((sql.ADD_DEPENDENCY, (argument, key, other)) for other, argument in place.upstream)
         return statements
@@ -183,7 +173,7 @@ class Journal(Lookups):
         if value is None:
             return Entry(synced, (sql.ADD_UNKEPT_YIELD, row), at=now)
         format_, payload = value
-        result = sql.ADD_RESULT, (format_, checksum_of(payload), None, None, None, payload)
+        result = sql.ADD_PLAIN_RESULT, (format_, checksum_of(payload), payload)
         return Entry(synced, result, (sql.ADD_YIELD, row), at=now)
 
     def task_run_enters(
@@ -227,10 +217,12 @@ def _transitions(
     plain, with_result = texts
     rows: list[Statement] = []
     if outcome is not None:
-        payload, cache_key = outcome.payload, outcome.cache_key
-        owner = run if cache_key is not None else None
-        given = (outcome.format, checksum_of(payload), cache_key, outcome.expires_at, owner, payload)
-        rows.append((sql.ADD_RESULT, given))
+        format_, payload, cache_key, expires_at = outcome.format, outcome.payload, outcome.cache_key, outcome.expires_at
+        checksum, owner = checksum_of(payload), run if cache_key is not None else None
+        if cache_key is None and expires_at is None:
+            rows.append((sql.ADD_PLAIN_RESULT, (format_, checksum, payload)))
+        else:
+            rows.append((sql.ADD_RESULT, (format_, checksum, cache_key, expires_at, owner, payload)))
     for number, (kind, message) in enumerate(states):
         text = with_result if outcome is not None and number == 0 else plain
         rows.append((text, (run, seq + number, kind.code, now, process_id, message)))

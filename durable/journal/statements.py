@@ -36,7 +36,11 @@ ADD_FLOW_STATE_WITH_RESULT: Final = """
 INSERT INTO flow_run_state (flow_run_id, seq, state, at, process_id, result_id, message)
 VALUES (?, ?, ?, ?, ?, last_insert_rowid(), ?)"""
 
-# A task run starts: the row is its first transition.
+# A task run starts: the row is its first transition. Of most there is less to say. What is NULL in nearly every row is
+# left out, not bound: sqlite3 looks for an adapter of each None, and raises errors inside until it has found none.
+ADD_PLAIN_TASK_RUN: Final = """
+INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs, worker)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 ADD_TASK_RUN: Final = """
 INSERT INTO task_run (key, task_id, flow_run_id, parent_id, process_id, state, at, occurrence, inputs, name, tags,
                       version, reason, worker)
@@ -69,7 +73,8 @@ ADD_DEPENDENCY: Final = """
 INSERT INTO task_run_dependency (task_run_id, upstream_id, argument)
 SELECT d.id, u.id, ? FROM task_run AS d, task_run AS u WHERE d.key = ? AND u.key = ? ON CONFLICT DO NOTHING"""
 
-# The bytes a run returned or raised.
+# The bytes a run returned or raised; most are found under no cache key.
+ADD_PLAIN_RESULT: Final = "INSERT INTO result (format, checksum, payload) VALUES (?, ?, ?)"
 ADD_RESULT: Final = """
 INSERT INTO result (format, checksum, cache_key, expires_at, task_run_id, payload) VALUES (?, ?, ?, ?, ?, ?)"""
 NEWEST_RESULT: Final = "SELECT coalesce(max(id), 0) FROM result"

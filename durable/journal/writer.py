@@ -200,7 +200,7 @@ class Writer:
                 finish(batch)
                 return
             self._check_usable()
-            synced = any(entry.synced for entry in batch)
+            synced = any([entry.synced for entry in batch])  # noqa: C419 - ending a generator early costs as much again
             self._begin()
             # A result recorded in a file that has lost its name is lost: people do delete journals under a running job.
             if synced:

@@ -61,11 +61,11 @@ def own_rows(folder: Path, durability: str, tasks: int) -> Figures:
     connection.execute("PRAGMA synchronous = NORMAL")
 
     def start(key: bytes, now: int) -> Statement:
-        return statements.ADD_TASK_RUN, (key, 1, 1, None, 1, RUNNING.code, now, 1, b"123456789", *[None] * 5)
+        return statements.ADD_PLAIN_TASK_RUN, (key, 1, 1, None, 1, RUNNING.code, now, 1, b"123456789", None)
 
     def end(row: int | None, now: int) -> tuple[Statement, Statement]:
         return (
-            (statements.ADD_RESULT, (1, now, None, None, None, b"123456789")),
+            (statements.ADD_PLAIN_RESULT, (1, now, b"123456789")),
             (statements.ADD_TASK_STATE_WITH_RESULT, (row, 1, COMPLETED.code, now, 1, None)),
         )
 
