@@ -257,10 +257,11 @@ def _memo(asked: Asked, cache_key: bytes | None) -> Known:
         return Known(reason=reasons.unhashable(asked.unhashable))
     if cache_key is None:
         return Known(reason=reasons.NO_KEY if definition.policy.key_fn is not None else None)
-    if setting("task_disable_caching"):
+    outside = None if asked.scope.flow_run is None else asked.scope.flow_run.outside
+    if setting("task_disable_caching", outside):
         return Known(reason=reasons.DISABLED)
     refresh = definition.options.refresh_cache
-    if setting("task_refresh_cache") if refresh is None else refresh:
+    if setting("task_refresh_cache", outside) if refresh is None else refresh:
         return Known(reason=reasons.REFRESHED)
     found = journal.find_cached(cache_key)
     # The arguments are compared whole: a digest alone could meet another's.

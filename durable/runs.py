@@ -27,7 +27,7 @@ from durable.journal import Journal, TaskRecord
 from durable.locks import ProcessLock
 from durable.logs import at, engine_log, flow_log, place_records_by, task_log
 from durable.ownership import Cancellation
-from durable.settings import setting
+from durable.settings import Found, setting
 from durable.spoken import spoken
 
 _half_of: Final = struct.Struct("<Q").unpack_from
@@ -154,6 +154,7 @@ class FlowRun(Scope):
         begun: when it first began, in microseconds since the epoch.
         flow_name: its flow's name.
         parameters: digest of its parameters (16 bytes).
+        outside: what the environment and files of settings said, of what each task call asks.
         own_name: its own name, if it was given one.
         describe: gives it as users are told of it.
         fork: of a forked run, where it parts from its original.
@@ -185,6 +186,7 @@ class FlowRun(Scope):
         "id",
         "loop",
         "make_runner",
+        "outside",
         "own_name",
         "parameters",
         "root",
@@ -207,6 +209,7 @@ class FlowRun(Scope):
         self.flow_name = flow_name
         self.parameters = parameters
         self.ahead: ReadAhead | None = None
+        self.outside: dict[str, Found] = {}
         self._runner_lock = threading.Lock()
         self.own_name: str | None = None
         self.describe: Callable[[], Any] = lambda: None

@@ -100,6 +100,23 @@ def test_a_memo_is_looked_up_unless_the_task_or_a_setting_says_not_to(place, jou
     assert memo.with_options(refresh_cache=False)(1) == runs
 
 
+def test_what_the_environment_says_of_memos_holds_for_a_flow_run(place, journal):
+    ran = []
+    memo = task(cache_policy=INPUTS)(lambda x: ran.append(x) or len(ran))
+
+    @flow
+    def job():
+        first = memo(1)
+        place.monkeypatch.setenv("DURABLE_TASK_REFRESH_CACHE", "1")
+        second = memo(1)
+        with temporary_settings({"task_disable_caching": True}):
+            return first, second, memo(1)
+
+    assert job() == (1, 1, 2)
+    assert memo(1) == 3  # of no flow run: looked at in every call
+    assert job() == (4, 5, 6)
+
+
 @pytest.mark.parametrize("policy", [DEFAULT, DEFAULT + TASK_SOURCE, INPUTS])
 @pytest.mark.parametrize("name", ["task_disable_caching", "task_refresh_cache"])
 def test_without_caching_a_resumed_run_still_keeps_what_it_completed(place, journal, policy, name):

@@ -38,8 +38,9 @@ What decides, highest first:
 `ConfigurationError` wherever it stands. Files are read when a setting is first needed, and looked at again whenever a
 function is decorated or a flow is called.
 
-Retries are taken when a function is decorated, everything else when it is called. In the environment a list is written
-`[1, 10, 100]`, a truth value `true`, `1`, `yes` or `on`, and `false`, `0`, `no` or `off`; an empty variable is not set.
+Retries are taken when a function is decorated, everything else when it is called; what the environment and the files
+say of memos holds for a flow run from its first one on. In the environment a list is written `[1, 10, 100]`, a truth
+value `true`, `1`, `yes` or `on`, and `false`, `0`, `no` or `off`; an empty variable is not set.
 Prefect's spellings of a variable work too; the first one of a cell that is set decides.
 
 | setting | environment | value | default | |

@@ -174,9 +174,21 @@ def _in_files(row: Setting) -> Found:
     return _DEFAULTS[row.name]
 
 
-def setting(name: str) -> Any:
-    """The value of a setting. Errors as for `lookup`."""
-    return lookup(name).value
+def setting(name: str, outside: dict[str, Found] | None = None) -> Any:
+    """The value of a setting. Errors as for `lookup`.
+
+    Args:
+        name: which.
+        outside: what the environment and the files said when they were first asked, for those who ask at every call:
+            it is taken from there, and noted there.
+    """
+    if outside is None:
+        return lookup(name).value
+    row = SETTINGS[name]
+    found = _in_block(row) or _in_program(row) or outside.get(name)
+    if found is None:
+        found = outside[name] = _in_environment(row) or _in_files(row)
+    return found.value
 
 
 def journal_path(own: str | os.PathLike[str] | None = None) -> str:
