@@ -247,7 +247,8 @@ class Future(Upstream, Generic[R]):
 
     def forget(self) -> None:
         """Hold the outcome no longer: it is in the journal."""
-        self._state = self._kind()
+        if isinstance(self._state, State):
+            self._state = self._state.kind
 
     def ended(self) -> State[Any]:
         """How it has ended; its failure is from now on the asker's to handle."""
@@ -322,9 +323,11 @@ class Future(Upstream, Generic[R]):
         record, who = self._where.find_task_run(self._key), f"task run {self.name!r}"
         if record is None or (record.result_id is None and kind is not NOT_READY):
             raise UnfinishedRun(who, "its outcome is no longer in the journal")
-        data: Any = UnfinishedRun(who, record.message or "")
+        data: Any
         if record.result_id is not None:
             data = restore(self._where.outcome_of(record), who)
+        else:
+            data = UnfinishedRun(who, record.message or "")
         return State(kind, record.message or "", as_datetime(record.at), self._key.hex(), data)
 
 

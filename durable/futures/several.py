@@ -39,7 +39,7 @@ class FutureList(list["Future[T]"], Generic[T]):
             block = self[at : at + _BLOCK]
             _wait_for_all_or_a_failure(block, _left(end))
             for future in block:
-                if not future.finished(_left(end)):
+                if not (future.done() or future.finished(_left(end))):
                     raise TimeoutError(f"Task run {future.name!r} did not complete within {timeout} second(s)")
                 values.append(self._value_of(future, raise_on_failure))
         return values
@@ -53,8 +53,9 @@ class FutureList(list["Future[T]"], Generic[T]):
         return values
 
     def _value_of(self, future: Future[T], raise_on_failure: bool) -> T:  # noqa: FBT001 - as above
+        """The value of one that has ended."""
         try:
-            return future.result(None, raise_on_failure)
+            return future.ended().result(raise_on_failure)  # type: ignore[no-any-return]  # the list's T
         except BaseException:
             for each in self:
                 each.handled = True
