@@ -81,7 +81,7 @@ class TaskRunner:
         raise NotImplementedError
 
     def _start(self, future: Future[Any]) -> None:
-        """Execute a plain function's call once there is a place: `begins`, `ends` or `breaks`. The lock is held."""
+        """Execute a plain function's call once it has a place: `begins`, then `ends` or `breaks`. The lock is held."""
         raise NotImplementedError
 
     def _place_given_up(self, change: int) -> None:

@@ -30,16 +30,15 @@ class WorkQueue(Generic[T]):
         levels[depth].append(item)
         self.size += 1
 
-    def peek(self) -> T:
-        """The next one; there is one."""
+    def pop(self) -> T:
+        """Take the next one; there is one."""
         levels = self._levels
         while not levels[-1]:
             levels.pop()
-        return levels[-1][0]
-
-    def pop(self) -> T:
-        """Take the next one; there is one."""
-        item = self.peek()
         self.size -= 1
-        del self._levels[-1][0]
-        return item
+        return levels[-1].popleft()
+
+    def put_back(self, item: T) -> None:
+        """It was just taken, and is the next one again."""
+        self._levels[-1].appendleft(item)
+        self.size += 1

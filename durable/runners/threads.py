@@ -91,12 +91,8 @@ class ThreadPoolTaskRunner(TaskRunner):
         self._waiting += change
         self._add_worker()
 
-    def _start(self, future: Future[Any]) -> None:
-        self._put((future, None))
-
-    def _put(self, work: _Work) -> None:
-        """The lock is held."""
-        self._work.put(work, work[0].depth)
+    def _start(self, future: Future[Any], begun: Entry | BaseException | None = None) -> None:
+        self._work.put((future, begun), future.depth)
         if self._idle:
             self._wanted.notify()
         self._add_worker()
@@ -157,12 +153,12 @@ class ThreadPoolTaskRunner(TaskRunner):
         with self.lock:
             if self._idle or not self._work.size or self._threads - self._waiting > self.max_workers:
                 return
-            future, begun = self._work.peek()
+            future, begun = work = self._work.pop()
             if begun is not None or not (future.cancelling or _starts_plainly(future.call)):
-                return  # one that was called off meanwhile is only taken out of the queue
-            self._work.pop()
-            if not self.begins(future):
+                self._work.put_back(work)
                 return
+            if not self.begins(future):
+                return  # it was called off meanwhile, and is only taken out of the queue
             call = future.call
             call.worker = worker.name
         assert future.context is not None  # noqa: S101 - as above
@@ -179,7 +175,7 @@ class ThreadPoolTaskRunner(TaskRunner):
         work, worker.taken = worker.taken, None
         if work is not None:
             with self.lock:
-                self._put(work)
+                self._start(*work)
 
     def _run(self, worker: _Worker, future: Future[Any], begun: Entry | BaseException | None) -> None:
         call = future.call
