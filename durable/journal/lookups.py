@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import starmap
 from typing import Any
 
@@ -22,6 +23,11 @@ class Lookups(Writer):
         """The task run with this identity."""
         found = self.rows(sql.FIND_TASK_RUN, (key,))
         return TaskRecord(*found[0]) if found else None
+
+    def find_task_runs(self, keys: Sequence[bytes]) -> dict[bytes, TaskRecord]:
+        """The task runs with these identities, by identity; of one or more, and of 256 at most."""
+        asked = (*keys, *[keys[-1]] * (sql.AT_ONCE - len(keys)))
+        return {record.key: record for record in starmap(TaskRecord, self.rows(sql.FIND_TASK_RUNS, asked))}
 
     def next_task_runs(self, flow_run_id: int, after: int, limit: int) -> list[TaskRecord]:
         """The next `limit` task runs of a flow run after row `after`, in the order they began."""
