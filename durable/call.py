@@ -135,7 +135,7 @@ class Call(Execution, Scope):
 
     def awaited(self) -> list[Any]:
         """The futures among its arguments that have not ended."""
-        return awaited(self.needs or ())
+        return awaited(self.needs) if self.needs else []
 
     def locked(self) -> bool:
         """Whether another call computes the same memo now. Takes its place if not; to be asked until it says no."""

@@ -395,5 +395,5 @@ class Execution:
     def state_of(self, data: Any) -> State[Any]:
         """Where the call stands, with `data`."""
         assert self.kind is not None  # noqa: S101 - a driver asks after the first transition
-        run_id = self.run_key.hex() if self.run_key is not None else None
-        return State(self.kind, self.message, as_datetime(self.at), run_id, data)
+        key = self.run_key
+        return State(self.kind, self.message, as_datetime(self.at), None if key is None else key.hex(), data)

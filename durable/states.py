@@ -188,35 +188,35 @@ class State(Generic[R]):
 
     def is_completed(self) -> bool:
         """Whether the run ended well."""
-        return self.type is StateType.COMPLETED
+        return self.kind.type is StateType.COMPLETED
 
     def is_failed(self) -> bool:
         """Whether the run ended in an exception (or timed out)."""
-        return self.type is StateType.FAILED
+        return self.kind.type is StateType.FAILED
 
     def is_crashed(self) -> bool:
         """Whether the run was cut off: its process died, was interrupted or exited."""
-        return self.type is StateType.CRASHED
+        return self.kind.type is StateType.CRASHED
 
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled."""
-        return self.type is StateType.CANCELLED
+        return self.kind.type is StateType.CANCELLED
 
     def is_running(self) -> bool:
         """Whether the run is executing now."""
-        return self.type is StateType.RUNNING
+        return self.kind.type is StateType.RUNNING
 
     def is_pending(self) -> bool:
         """Whether the run has not begun yet."""
-        return self.type is StateType.PENDING
+        return self.kind.type is StateType.PENDING
 
     def is_scheduled(self) -> bool:
         """Whether the run waits for a time or a slot."""
-        return self.type is StateType.SCHEDULED
+        return self.kind.type is StateType.SCHEDULED
 
     def is_final(self) -> bool:
         """Whether the run has ended."""
-        return self.type in TERMINAL_TYPES
+        return self.kind.type in TERMINAL_TYPES
 
     def result(self, raise_on_failure: bool = True) -> R:  # noqa: FBT001, FBT002 - Prefect's signature
         """The run's value; a plain call in sync and async code alike (Prefect's returns a coroutine in async code).

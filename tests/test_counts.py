@@ -156,6 +156,21 @@ def test_mapped_tasks_write_the_same_rows_and_never_more_commits(counted):
     assert found[0].statements <= 7 * TASKS
 
 
+def test_old_values_of_a_mapped_list_are_read_hundreds_at_once(counted, monkeypatch):
+    monkeypatch.setattr("durable.runners.kept.HELD", 1)
+    found, workers = [], 8
+
+    @flow(task_runner=ThreadPoolTaskRunner(workers))
+    def job():
+        futures = step.map(range(600))
+        futures.wait()
+        with counted(found):
+            assert futures.result() == [*range(600)]
+
+    job()
+    assert found[0].statements <= 3 + workers, "each worker may have forgotten one only after it was looked for"
+
+
 def test_a_replayed_task_writes_nothing_and_asks_for_hundreds_at_once(counted):
     found = []
 

@@ -389,6 +389,27 @@ def test_old_outcomes_are_read_from_the_journal_again(monkeypatch):
     assert run(job) == ([4, 1], [[16], [25]])
 
 
+def test_many_old_outcomes_that_are_read_together_are_what_each_is(monkeypatch):
+    monkeypatch.setattr("durable.runners.kept.HELD", 1)
+
+    @task
+    def long_unless(x):
+        if x == 70:
+            raise LookupError(x)
+        return [x] * (5000 if x == 71 else 1)  # what is long is not read along
+
+    def job():
+        futures = long_unless.map([*range(100), 5])
+        futures.wait()
+        with pytest.raises(LookupError, match="70"):
+            futures.result()
+        return futures.result(raise_on_failure=False)
+
+    values = run(job)
+    assert repr(values.pop(70)) == "LookupError(70)"
+    assert values == [[x] * (5000 if x == 71 else 1) for x in [*range(70), *range(71, 100), 5]]
+
+
 def test_values_that_are_not_recorded_stay_with_their_futures(monkeypatch):
     monkeypatch.setattr("durable.runners.kept.HELD", 1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -17,8 +17,12 @@ from durable.upstream import Upstream
 
 if TYPE_CHECKING:
     from durable.call import Call
+    from durable.journal import TaskRecord
 
 R = TypeVar("R", covariant=True)  # noqa: PLC0105 - it is Future[R] to those who read it
+
+_NONE_READ: Final[Mapping[bytes, TaskRecord]] = {}
+_WORTHWHILE: Final = 32  # records from which on reading them together costs less than one by one
 
 # The submitted task run whose body executes here: while it waits for another one, its place is free.
 executing: Final[ContextVar[Future[Any] | None]] = ContextVar("durable_executing", default=None)
@@ -247,14 +251,15 @@ class Future(Upstream, Generic[R]):
 
     def forget(self) -> None:
         """Hold the outcome no longer: it is in the journal."""
-        self._state = self._kind()
+        if isinstance(self._state, State):
+            self._state = self._state.kind
 
-    def ended(self) -> State[Any]:
-        """How it has ended; its failure is from now on the asker's to handle."""
+    def ended(self, records: Mapping[bytes, TaskRecord] = _NONE_READ) -> State[Any]:
+        """How it has ended; its failure is from now on the asker's to handle. `records` were read already."""
         self.handled = True
         state = self._state
         assert state is not None  # noqa: S101 - asked of one that has ended
-        return state if isinstance(state, State) else self._from_journal(state)
+        return state if isinstance(state, State) else self._from_journal(state, records.get(self._key))
 
     def completed(self) -> bool:
         """Whether it has ended well; its failure is from now on the asker's to handle."""
@@ -317,15 +322,25 @@ class Future(Upstream, Generic[R]):
         with giving_way():
             return wait_for(event, timeout)
 
-    def _from_journal(self, kind: StateKind) -> State[Any]:
+    def _from_journal(self, kind: StateKind, record: TaskRecord | None) -> State[Any]:
         """The whole state, from what was recorded of it."""
-        record, who = self._where.find_task_run(self._key), f"task run {self.name!r}"
+        record, who = record or self._where.find_task_run(self._key), f"task run {self.name!r}"
         if record is None or (record.result_id is None and kind is not NOT_READY):
             raise UnfinishedRun(who, "its outcome is no longer in the journal")
-        data: Any = UnfinishedRun(who, record.message or "")
+        data: Any
         if record.result_id is not None:
             data = restore(self._where.outcome_of(record), who)
+        else:
+            data = UnfinishedRun(who, record.message or "")
         return State(kind, record.message or "", as_datetime(record.at), self._key.hex(), data)
+
+
+def read_together(futures: list[Future[Any]]) -> Mapping[bytes, TaskRecord]:
+    """What the journal has of those whose outcome is there only: for `Future.ended`. May lack any."""
+    forgotten = [future for future in futures if isinstance(future._state, StateKind)]  # noqa: SLF001 - of this module
+    if len(forgotten) < _WORTHWHILE:
+        return _NONE_READ
+    return forgotten[0]._where.find_task_runs([future._key for future in forgotten])  # noqa: SLF001 - see above
 
 
 @contextlib.contextmanager

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from durable.errors import ConfigurationError
-from durable.futures.future import Future, giving_way
+from durable.futures.future import Future, giving_way, read_together
 from durable.interrupts import wait_for
 
 T = TypeVar("T")
@@ -37,11 +37,12 @@ class FutureList(list["Future[T]"], Generic[T]):
         values = []
         for at in range(0, len(self), _BLOCK):
             block = self[at : at + _BLOCK]
-            _wait_for_all_or_a_failure(block, _left(end))
+            all_ended = _wait_for_all_or_a_failure(block, _left(end))
+            records = read_together(block)
             for future in block:
-                if not future.finished(_left(end)):
+                if not (all_ended or future.finished(_left(end))):
                     raise TimeoutError(f"Task run {future.name!r} did not complete within {timeout} second(s)")
-                values.append(self._value_of(future, raise_on_failure))
+                values.append(self._value_of(future, raise_on_failure, records))
         return values
 
     def __await__(self) -> Generator[Any, None, list[T]]:
@@ -49,12 +50,13 @@ class FutureList(list["Future[T]"], Generic[T]):
         values = []
         for future in self:
             yield from future.settled().__await__()
-            values.append(self._value_of(future, True))
+            values.append(self._value_of(future, True, {}))
         return values
 
-    def _value_of(self, future: Future[T], raise_on_failure: bool) -> T:  # noqa: FBT001 - as above
+    def _value_of(self, future: Future[T], raise_on_failure: bool, records: Mapping[bytes, Any]) -> T:  # noqa: FBT001 - as above
+        """The value of one that has ended."""
         try:
-            return future.result(None, raise_on_failure)
+            return future.ended(records).result(raise_on_failure)  # type: ignore[no-any-return]  # the list's T
         except BaseException:
             for each in self:
                 each.handled = True
@@ -101,8 +103,8 @@ def as_completed(futures: Iterable[Future[T]], timeout: float | None = None) -> 
         raise TimeoutError(f"{len(every) - given} (of {len(every)}) futures unfinished")
 
 
-def _wait_for_all_or_a_failure(futures: list[Future[T]], timeout: float | None) -> None:
-    """Wait until all have ended or one has not ended well, for `timeout` seconds at most.
+def _wait_for_all_or_a_failure(futures: list[Future[T]], timeout: float | None) -> bool:
+    """Wait until all have ended or one has not ended well, for `timeout` seconds at most; whether all have ended.
 
     Whoever then asks one after the other was woken once, and not by each of them while others want to go on.
     """
@@ -123,6 +125,7 @@ def _wait_for_all_or_a_failure(futures: list[Future[T]], timeout: float | None) 
     if unfinished:
         with giving_way():
             wait_for(enough, timeout)
+    return not left
 
 
 def _in_turn(futures: list[Future[T]], timeout: float | None) -> Iterator[Future[T]]:

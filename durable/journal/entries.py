@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Generator
-from contextlib import suppress
 from typing import Any
 
 from durable.errors import JournalBusy, JournalFailed
@@ -44,21 +43,18 @@ class Entry:
             raise self.error
         return self.rowid
 
-    def finish(self) -> None:
-        """It is known how it ended."""
-        self.done = True
-        if self.gate is not None:
-            self.open_gate()
-
     def open_gate(self) -> None:
         """Let its caller look: it is done, or somebody has to commit it."""
-        gate = self.gate
-        if gate is not None:
-            with suppress(RuntimeError):  # it is open
-                gate.release()
+        if self.gate is not None:
+            try:
+                self.gate.release()
+            except RuntimeError:  # it is open
+                pass
 
 
 def finish(batch: list[Entry]) -> None:
     """It is known how these entries ended."""
     for entry in batch:
-        entry.finish()
+        entry.done = True
+        if entry.gate is not None:
+            entry.open_gate()

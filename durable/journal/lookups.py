@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import starmap
 from typing import Any
 
@@ -22,6 +23,15 @@ class Lookups(Writer):
         """The task run with this identity."""
         found = self.rows(sql.FIND_TASK_RUN, (key,))
         return TaskRecord(*found[0]) if found else None
+
+    def find_task_runs(self, keys: Sequence[bytes]) -> dict[bytes, TaskRecord]:
+        """The task runs with these identities, by identity."""
+        found: dict[bytes, TaskRecord] = {}
+        for at in range(0, len(keys), sql.AT_ONCE):
+            some = keys[at : at + sql.AT_ONCE]
+            asked = (*some, *[some[-1]] * (sql.AT_ONCE - len(some)))
+            found.update((record.key, record) for record in starmap(TaskRecord, self.rows(sql.FIND_TASK_RUNS, asked)))
+        return found
 
     def next_task_runs(self, flow_run_id: int, after: int, limit: int) -> list[TaskRecord]:
         """The next `limit` task runs of a flow run after row `after`, in the order they began."""

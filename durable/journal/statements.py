@@ -101,7 +101,7 @@ ORDER BY t.id DESC LIMIT 20"""
 FIND_INPUTS: Final = "SELECT inputs FROM task_run WHERE id = ?"
 TASK_ROWS: Final = "SELECT id FROM task WHERE key = ?"
 
-# Where task runs stand now: one by its identity, or the next of a flow run in the order they began. A result comes
+# Where task runs stand now: by their identities, or the next of a flow run in the order they began. A result comes
 # along unless it is long, for records are read ahead; length() does not read it. The newest transition is found without
 # max(), which costs a tenth of the whole: here and for memos it counts.
 _TASK_RECORD: Final = """
@@ -115,6 +115,8 @@ LEFT JOIN task_run_state AS s
 LEFT JOIN result AS o ON o.id = s.result_id
 """
 FIND_TASK_RUN: Final = _TASK_RECORD + "WHERE t.key = ?"
+AT_ONCE: Final = 256
+FIND_TASK_RUNS: Final = f"{_TASK_RECORD}WHERE t.key IN ({', '.join('?' * AT_ONCE)})"
 NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
 
 NEWEST_TASK_RUN: Final = "SELECT coalesce(max(id), 0) FROM task_run WHERE flow_run_id = ?"

@@ -47,12 +47,15 @@ class Syncing:
 
     def committed(self, batch: list[Entry]) -> None:
         """A batch is in the log. Said again where an interruption may have come before the end."""
-        for entry in batch:
-            if entry.synced and self._needed:
+        if not self._needed:
+            finish(batch)
+            return
+        for entry in batch:  # in their order: whether an interrupted one was told is seen by the last
+            if entry.synced:
                 self._waiting.append(entry)
                 entry.committed = True
             else:
-                entry.finish()
+                finish([entry])
 
     def sync(self, files: Files) -> None:
         """Make durable what was added before. The lock is held.

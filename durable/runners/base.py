@@ -31,7 +31,7 @@ from durable.generation import GeneratorCall
 from durable.interrupts import HEARD, give_up, wait_for
 from durable.outcomes import message_of
 from durable.rests import call_off, look_again
-from durable.runners.kept import Outcomes, is_recorded
+from durable.runners.kept import Outcomes
 from durable.runners.loops import AT_ONCE, Coroutines, running_loop
 from durable.runners.stopping import Stopping
 from durable.runners.tally import Tally
@@ -81,7 +81,7 @@ class TaskRunner:
         raise NotImplementedError
 
     def _start(self, future: Future[Any]) -> None:
-        """Execute a plain function's call as soon as there is a place: `begins`, and then `ends` or `breaks`."""
+        """Execute a plain function's call once it has a place: `begins`, then `ends` or `breaks`. The lock is held."""
         raise NotImplementedError
 
     def _place_given_up(self, change: int) -> None:
@@ -95,16 +95,17 @@ class TaskRunner:
     def submit(self, call: Call) -> Future[Any]:
         """Run a call as soon as what it waits for has ended and there is a place."""
         future: Future[Any] = Future(call, self, copy_context())
+        others = call.awaited() if call.gated else []
         with self.lock:
             self._unfinished.add(future)
             self.tally.submitted += 1
-        others = call.awaited()
+            refused = not (others or self._takes(future))
         if others:
             future.waits_for(others, self._ready)
-        else:
-            self._ready(future)
-            if self._queued > BACKLOG and running_loop() is None:
-                self._wait_for_room()
+        elif refused:
+            self.end_cancelled(future)
+        elif self._queued > BACKLOG and running_loop() is None:
+            self._wait_for_room()
         return future
 
     @contextmanager
@@ -223,17 +224,17 @@ class TaskRunner:
     # What subclasses call, from any thread.
 
     def begins(self, future: Future[Any]) -> bool:
-        """There is a place for the future. False: it was called off, and must not begin."""
-        with self.lock:
-            self._leaves_queue()
-            if future.cancelling:
-                return False
-            future.begun = True
-            return True
+        """There is a place for the future. False: it was called off, and must not begin. The lock is held."""
+        self._leaves_queue()
+        if future.cancelling:
+            return False
+        future.begun = True
+        return True
 
     def ends(self, future: Future[Any], state: State[Any]) -> None:
         """It ended in a state."""
-        recorded, executed = is_recorded(future.call, state), future.begun and future.call.attempt > 0
+        call = future.call
+        executed = future.begun and call.attempt > 0
         try:
             future.ends(state)
         finally:
@@ -242,7 +243,7 @@ class TaskRunner:
                     self._give_up_place(future, -1)
                 self._unfinished.discard(future)
                 self.tally.count(state, executed=executed)
-                self._outcomes.add(future, state, recorded=recorded)
+                self._outcomes.add(future, call, state)
                 woken: list[Callable[[], Any]] = []
                 if not self._unfinished:
                     woken, self._when_idle = self._when_idle, woken
@@ -287,18 +288,21 @@ class TaskRunner:
     def _ready(self, future: Future[Any]) -> None:
         """What it waited for has ended."""
         with self.lock:
-            if future.cancelling:
-                return
-            if self.closing:
-                future.cancelling = True
-            else:
-                self._queued += 1
-        if future.cancelling:
+            refused = not (future.cancelling or self._takes(future))
+        if refused:
             self.end_cancelled(future)
-        elif future.call.definition.is_async and not self.ships:
+
+    def _takes(self, future: Future[Any]) -> bool:
+        """It begins once there is a place. False: nothing more begins, and it is to be ended. The lock is held."""
+        if self.closing:
+            future.cancelling = True
+            return False
+        self._queued += 1
+        if future.definition.is_async and not self.ships:
             self.coroutines.start(future)
         else:
             self._start(future)
+        return True
 
     def _wait_for_room(self) -> None:
         with giving_way(), self.lock:

@@ -24,11 +24,15 @@ class Outcomes:
         self._failed: list[Future[Any]] = []
         self._held: deque[Future[Any]] = deque()
 
-    def add(self, future: Future[Any], state: State[Any], *, recorded: bool) -> None:
-        """One has ended; `recorded`: its outcome can be had from the journal again."""
-        if not (state.is_completed() or state.is_cancelled()):
-            self._failed.append(future)
-        if not recorded:
+    def add(self, future: Future[Any], call: Call, state: State[Any]) -> None:
+        """One has ended, that of this call."""
+        if state.is_completed():
+            recorded = call.definition.options.persist_result and not isinstance(call, GeneratorCall)
+        else:
+            recorded = state.is_failed() or state.kind is NOT_READY
+            if not state.is_cancelled():
+                self._failed.append(future)
+        if not recorded:  # else its outcome can be had from the journal again
             return
         if not future.definition.options.cache_result_in_memory:
             future.forget()
@@ -59,10 +63,3 @@ class Outcomes:
             first = told[0]
             error = first.ended().result(raise_on_failure=False)
             raise SubmittedTaskFailed(len(told), f"{first.name}: {message_of(error)}") from error
-
-
-def is_recorded(call: Call, state: State[Any]) -> bool:
-    """Whether a call's outcome can be had from the journal again."""
-    if state.is_completed():
-        return call.definition.options.persist_result and not isinstance(call, GeneratorCall)
-    return state.is_failed() or state.kind is NOT_READY

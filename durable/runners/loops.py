@@ -34,7 +34,7 @@ class Host(Protocol):
         """The event loop of the flow, or None."""
 
     def begins(self, future: Future[Any]) -> bool:
-        """There is a place for the future; False if it must not begin."""
+        """There is a place for the future; False if it must not begin. The lock is held."""
 
     def ends(self, future: Future[Any], state: State[Any]) -> None:
         """It ended in a state."""
@@ -59,16 +59,15 @@ class Coroutines:
         self._own: LoopThread | None = None
 
     def start(self, future: Future[Any]) -> None:
-        """Execute one as soon as there is a place."""
-        with self._runner.lock:
+        """Execute one as soon as there is a place. The lock is held."""
+        if self._loop is None:
+            self._loop = self._runner.flow_loop()
             if self._loop is None:
-                self._loop = self._runner.flow_loop()
-                if self._loop is None:
-                    self._own = LoopThread()
-                    self._loop = self._own.loop
-            future.loop = self._loop
-            self._work.put(future, future.depth)
-            self._fill_soon()
+                self._own = LoopThread()
+                self._loop = self._own.loop
+        future.loop = self._loop
+        self._work.put(future, future.depth)
+        self._fill_soon()
 
     def place_given_up(self, change: int) -> None:
         """One begins (1) or ends (-1) to await another task run. The lock is held."""
@@ -83,7 +82,7 @@ class Coroutines:
             own.close()
 
     def _fill_soon(self) -> None:
-        if self._filling or not self._work or self._running >= self.at_once:
+        if self._filling or not self._work.size or self._running >= self.at_once:
             return
         self._filling = True
         self._loop.call_soon_threadsafe(self._fill)
@@ -92,7 +91,7 @@ class Coroutines:
         while True:
             with self._runner.lock:
                 self._filling = False
-                if not self._work or self._running >= self.at_once:
+                if not self._work.size or self._running >= self.at_once:
                     return
                 future = self._work.pop()
                 if not self._runner.begins(future):

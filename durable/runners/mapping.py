@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sized
 from io import IOBase
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from durable.annotations import Annotation, allow_failure, unmapped
@@ -67,21 +68,18 @@ def mapped(where: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapped:
 
 
 def _calls(where: str, given: dict[Any, Any], over: dict[Any, Iterator[Any]], count: int) -> Iterator[Arguments]:
-    names = list(given)[count:]
-    fixed = {position: value.value if isinstance(value, unmapped) else value for position, value in given.items()}
-    number = 0
-    while True:
-        items = {position: next(iterator, _END) for position, iterator in over.items()}
-        ended = [position for position, item in items.items() if item is _END]
-        if ended:
-            if len(ended) < len(items):
+    positions = [*given]
+    names = positions[count:]
+    call = [value.value if isinstance(value, unmapped) else value for value in given.values()]
+    places = [place for place, position in enumerate(positions) if position in over]
+    for number, items in enumerate(zip_longest(*over.values(), fillvalue=_END)):
+        for place, item in zip(places, items, strict=True):
+            if item is _END:
                 raise MappingError(
-                    f"{where}: .map() needs iterables of one length: {_named(ended[0])} ended after {number} items, "
-                    "which are submitted. Wrap constants in unmapped(...)"
+                    f"{where}: .map() needs iterables of one length: {_named(positions[place])} ended after {number} "
+                    "items, which are submitted. Wrap constants in unmapped(...)"
                 )
-            return
-        number += 1
-        call = [*(fixed | items).values()]
+            call[place] = item
         yield tuple(call[:count]), dict(zip(names, call[count:], strict=True))
 
 

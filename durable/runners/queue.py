@@ -13,14 +13,14 @@ class WorkQueue(Generic[T]):
 
     A task that waits for those it submitted gives its place up. Were they at the end, all who wait in front of them
     would begin first, and wait in turn: as many threads as tasks.
+
+    Attributes:
+        size: how many there are.
     """
 
     def __init__(self) -> None:
         self._levels: list[deque[T]] = []
-        self._size = 0
-
-    def __len__(self) -> int:
-        return self._size
+        self.size = 0
 
     def put(self, item: T, depth: int) -> None:
         """Add one, of a task run that is nested so deeply."""
@@ -28,19 +28,17 @@ class WorkQueue(Generic[T]):
         while len(levels) <= depth:
             levels.append(deque())
         levels[depth].append(item)
-        self._size += 1
-
-    def peek(self) -> T:
-        """The next one; there is one."""
-        return self._deepest()[0]
+        self.size += 1
 
     def pop(self) -> T:
         """Take the next one; there is one."""
-        self._size -= 1
-        return self._deepest().popleft()
-
-    def _deepest(self) -> deque[T]:
         levels = self._levels
         while not levels[-1]:
             levels.pop()
-        return levels[-1]
+        self.size -= 1
+        return levels[-1].popleft()
+
+    def put_back(self, item: T) -> None:
+        """It was just taken, and is the next one again."""
+        self._levels[-1].appendleft(item)
+        self.size += 1

@@ -107,7 +107,9 @@ class Shipment:
         self._place = await runner.slots.take()
         if not self._begun:
             self._begun = True
-            if not runner.begins(future):
+            with runner.lock:
+                begins = runner.begins(future)
+            if not begins:
                 from asyncio import CancelledError  # the loop is running, so this is a look-up
 
                 raise CancelledError
@@ -215,11 +217,10 @@ class ShippingTaskRunner(TaskRunner):
     # How it goes on.
 
     def _start(self, future: Future[Any]) -> None:
-        with self.lock:
-            if self._driver is None:
-                self._driver = LoopThread()
-            future.loop = self._driver.loop
-            future.loop.call_soon_threadsafe(self._launch, future)
+        if self._driver is None:
+            self._driver = LoopThread()
+        future.loop = self._driver.loop
+        future.loop.call_soon_threadsafe(self._launch, future)
 
     def _launch(self, future: Future[Any]) -> None:
         # On Python 3.10 create_task has no context of its own to be given.

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from durable.drivers import drive, drive_generator
 from durable.errors import ConfigurationError
@@ -32,16 +33,9 @@ if TYPE_CHECKING:
     from durable.call import Call
 
 
-class _Work(NamedTuple):
-    """A task run to be executed.
-
-    Attributes:
-        future: the task run's.
-        begun: its start, if that was queued for the journal in advance; or what was raised instead.
-    """
-
-    future: Future[Any]
-    begun: Entry | BaseException | None = None
+# A task run to be executed; and its start, if that was queued for the journal in advance, or what was raised instead.
+# A plain tuple: one of a class of its own is made by a function.
+_Work = tuple[Future[Any], Entry | BaseException | None]
 
 
 class _Worker:
@@ -97,20 +91,15 @@ class ThreadPoolTaskRunner(TaskRunner):
         self._waiting += change
         self._add_worker()
 
-    def _start(self, future: Future[Any]) -> None:
-        with self.lock:
-            self._put(_Work(future))
-
-    def _put(self, work: _Work) -> None:
-        """The lock is held."""
-        self._work.put(work, work.future.depth)
+    def _start(self, future: Future[Any], begun: Entry | BaseException | None = None) -> None:
+        self._work.put((future, begun), future.depth)
         if self._idle:
             self._wanted.notify()
         self._add_worker()
 
     def _add_worker(self) -> None:
         """One more thread, if there is work and room for it. The lock is held."""
-        if len(self._work) <= self._idle or self._threads - self._waiting >= self.max_workers:
+        if self._work.size <= self._idle or self._threads - self._waiting >= self.max_workers:
             return
         self._over = False
         self._threads += 1
@@ -127,9 +116,10 @@ class ThreadPoolTaskRunner(TaskRunner):
         worker = _Worker()
         try:
             while (work := self._next(worker)) is not None:
-                assert work.future.context is not None  # noqa: S101 - it has one until it ends
-                work.future.context.run(self._run, worker, work)
-                del work  # or the last one's value lives as long as this thread waits
+                context = work[0].context
+                assert context is not None  # noqa: S101 - it has one until it ends
+                context.run(self._run, worker, *work)
+                del work, context  # or the last one's value lives as long as this thread waits
         finally:
             self._give_back(worker)
 
@@ -140,16 +130,16 @@ class ThreadPoolTaskRunner(TaskRunner):
             return work
         with self.lock:
             while True:
-                if self._threads - self._waiting > self.max_workers or (self._over and not self._work):
+                if self._threads - self._waiting > self.max_workers or (self._over and not self._work.size):
                     self._threads -= 1
                     self._wanted.notify()  # what woke this one may be another's
                     return None
-                if self._work:
-                    work = self._work.pop()
-                    if work.begun is not None:
+                if self._work.size:
+                    future, begun = work = self._work.pop()
+                    if begun is not None:
                         return work
-                    if self.begins(work.future):
-                        work.future.call.worker = worker.name
+                    if self.begins(future):
+                        future.call.worker = worker.name
                         return work
                 else:
                     self._idle += 1
@@ -161,37 +151,44 @@ class ThreadPoolTaskRunner(TaskRunner):
         if ending.unit is not None or ending.definition.options.hooks.any:
             return
         with self.lock:
-            if self._idle or not self._work or self._threads - self._waiting > self.max_workers:
+            if self._idle or not self._work.size or self._threads - self._waiting > self.max_workers:
                 return
-            future, begun = self._work.peek()
-            if begun is not None or not (future.done() or _starts_plainly(future.call)):
-                return  # one that was called off meanwhile is done, and only taken out of the queue
-            self._work.pop()
+            future, begun = work = self._work.pop()
+            if begun is not None or not (future.cancelling or _starts_plainly(future.call)):
+                self._work.put_back(work)
+                return
             if not self.begins(future):
-                return
-            future.call.worker = worker.name
+                return  # it was called off meanwhile, and is only taken out of the queue
+            call = future.call
+            call.worker = worker.name
         assert future.context is not None  # noqa: S101 - as above
         try:
-            entry = future.context.run(future.call.started)
+            entry = future.context.run(call.started)
             assert entry is not None  # noqa: S101 - the start of a task is recorded
-            future.call.journal.queue(entry)
-            worker.taken = _Work(future, entry)
+            call.journal.queue(entry)
+            worker.taken = future, entry
         except BaseException as error:  # noqa: BLE001 - it is this run's, and not that of the one that ends
-            worker.taken = _Work(future, error)
+            worker.taken = future, error
 
     def _give_back(self, worker: _Worker) -> None:
         """Let another worker do what this one has taken."""
         work, worker.taken = worker.taken, None
         if work is not None:
             with self.lock:
-                self._put(work)
+                self._start(*work)
 
-    def _run(self, worker: _Worker, work: _Work) -> None:
-        future, begun = work
+    def _run(self, worker: _Worker, future: Future[Any], begun: Entry | BaseException | None) -> None:
         call = future.call
         executing.set(future)
+        state: State[Any]
         try:
-            state = self._execute(worker, call, begun)
+            if isinstance(begun, BaseException):
+                call.close()
+                raise begun  # noqa: TRY301 - it ends like what a body raises
+            if isinstance(call, GeneratorCall):
+                state = collected(call, list(drive_generator(call)))
+            else:
+                state = drive(call, begun, partial(self._take, worker, call))
         except BaseException as error:  # noqa: BLE001 - it is raised to whoever asks for the result
             self._lets_wait(worker, future)
             if type(error).__name__ != "CancelledError" or not was_called_off(self, future):
@@ -199,15 +196,6 @@ class ThreadPoolTaskRunner(TaskRunner):
         else:
             self._lets_wait(worker, future)
             self.ends(future, state)
-
-    def _execute(self, worker: _Worker, call: Call, begun: Entry | BaseException | None) -> State[Any]:
-        if isinstance(begun, BaseException):
-            call.close()
-            raise begun
-        if isinstance(call, GeneratorCall):
-            return collected(call, list(drive_generator(call)))
-        ended: State[Any] = drive(call, begun, lambda: self._take(worker, call))
-        return ended
 
     def _lets_wait(self, worker: _Worker, future: Future[Any]) -> None:
         """It is about to end: those who asked to be called back may wait for what this worker has taken (rule 2)."""
