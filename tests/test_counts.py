@@ -87,6 +87,29 @@ def test_a_sync_task(counted):
     assert found == [Counts(2 * TASKS, TASKS, 7 * TASKS, ROWS)]
 
 
+def test_a_plain_task_binds_few_nulls(journal):
+    """sqlite3 looks for an adapter of each None, which costs more than any other parameter."""
+    opened, bound = open_journal(journal, "power"), []
+    execute = opened._execute
+
+    def noted(sql, parameters=()):
+        bound.extend(parameters)
+        return execute(sql, parameters)
+
+    @flow
+    def job():
+        step(-1)
+        opened._execute = noted
+        for n in range(TASKS):
+            step(n)
+        opened._execute = execute
+
+    job()
+    # The task run's parent and worker, and the message of its end.
+    assert len(bound) > 15 * TASKS
+    assert bound.count(None) == 3 * TASKS
+
+
 def test_an_async_task(counted):
     found = []
 
