@@ -6,6 +6,8 @@ import pytest
 from operating import durable, in_process
 from scripts import finish, in_colour
 
+from durable import ownership
+
 JOB = """
 @task
 def step(n):
@@ -195,3 +197,17 @@ def test_the_wrong_run_is_named(script):
     assert durable(script, "cancel", "nothing.db", "-").code == 3
     assert not (script.folder / "nothing.db").exists()
     assert durable(script, "cancel").code == 2
+
+
+def test_a_request_is_looked_for_once_a_millisecond(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(ownership, "monotonic", lambda: now[0])
+    (tmp_path / "runs.db-locks").mkdir()
+    request = ownership.Cancellation(tmp_path / "runs.db", bytes(16))
+    assert not request.asked()
+    assert request.ask()
+    assert not request.asked()
+    now[0] += 0.0011
+    assert request.asked()
+    request.withdraw()
+    assert request.asked(), "it is followed, once noticed"
