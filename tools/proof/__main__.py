@@ -19,6 +19,7 @@ from proof.effort import Effort, NotHere, Proof, Row
 
 QUICK_SECONDS: Final = 90.0  # after which the quick proof begins no case; with the last ones under two minutes
 _SOAK_SCALE: Final = 5  # times as many cases as in the quick proof
+_MUTANT_SCALES: Final = (3, None)  # likewise; what is not noticed by a choice of cases is to be by all of them
 # In this order: on a busy machine the last ones may find no time.
 PROOFS: Final[dict[str, Proof]] = (
     rivals.PROOFS | signals.PROOFS | kill.PROOFS | faults.PROOFS | meddling.PROOFS | upkeep.PROOFS | power.PROOFS
@@ -153,14 +154,15 @@ def _caught(base: Path, mutant: mutants.Mutant, seed: int) -> tuple[str, str | N
     for name, proof in PROOFS.items():
         if not _is_chosen(name, mutant.proof):
             continue
-        folder = Path(tempfile.mkdtemp(dir=base))
-        try:
-            proof(folder, Effort(seed, 3), mutant.code)
-        except (oracle.Violated, harness.Hung) as error:
-            lines = str(error).splitlines()
-            return name, (f"{lines[0]} ... {lines[-1]}" if lines[0].endswith(":") else lines[0])[:200]
-        except NotHere:
-            continue
+        for scale in _MUTANT_SCALES:
+            folder = Path(tempfile.mkdtemp(dir=base))
+            try:
+                proof(folder, Effort(seed, scale), mutant.code)
+            except (oracle.Violated, harness.Hung) as error:
+                lines = str(error).splitlines()
+                return name, (f"{lines[0]} ... {lines[-1]}" if lines[0].endswith(":") else lines[0])[:200]
+            except NotHere:
+                break
     return mutant.proof, None
 
 
