@@ -204,7 +204,8 @@ def test_a_failure_nobody_asks_about_fails_the_flow_and_counts_them(journal):
     assert query(journal, "SELECT state FROM flow_runs") == [("Failed",)]
 
 
-def test_the_first_failure_in_order_is_raised_while_later_ones_still_run(gate):
+@pytest.mark.parametrize("asked", ["at once", "once it has failed"])
+def test_the_first_failure_in_order_is_raised_while_later_ones_still_run(gate, asked):
     """It is known once those before it have ended, and not only when all have."""
 
     @task
@@ -215,6 +216,8 @@ def test_the_first_failure_in_order_is_raised_while_later_ones_still_run(gate):
 
     def job():
         futures = one_of_three.map(range(3))
+        if asked == "once it has failed":
+            futures[1].wait()
         with pytest.raises(ValueError, match="1"):
             futures.result()
         assert not futures[2].done()

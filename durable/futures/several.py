@@ -108,7 +108,12 @@ def _wait_for_all_or_a_failure(futures: list[Future[T]], timeout: float | None) 
 
     Whoever then asks one after the other was woken once, and not by each of them while others want to go on.
     """
-    unfinished = [future for future in futures if not future.done()]
+    unfinished = []
+    for future in futures:
+        if not future.done():
+            unfinished.append(future)
+        elif not future.is_well:
+            return False
     left, enough = len(unfinished), threading.Event()
     lock = threading.Lock()
 
