@@ -115,7 +115,7 @@ LEFT JOIN task_run_state AS s
 LEFT JOIN result AS o ON o.id = s.result_id
 """
 FIND_TASK_RUN: Final = _TASK_RECORD + "WHERE t.key = ?"
-AT_ONCE: Final = 256
+AT_ONCE: Final = 256  # identities of one query
 FIND_TASK_RUNS: Final = f"{_TASK_RECORD}WHERE t.key IN ({', '.join('?' * AT_ONCE)})"
 NEXT_TASK_RUNS: Final = _TASK_RECORD + "WHERE t.flow_run_id = ? AND t.id > ? ORDER BY t.id LIMIT ?"
 

@@ -137,14 +137,26 @@ def temporary_settings(settings: Mapping[str, Any]) -> Iterator[None]:
         _temporary.reset(token)
 
 
-def lookup(name: str) -> Found:
-    """The value of a setting (by its name in `SETTINGS`), and who says so.
+def lookup(name: str, outside: dict[str, Found] | None = None) -> Found:
+    """The value of a setting, and who says so.
+
+    Args:
+        name: as in `SETTINGS`.
+        outside: what the environment and the files said when they were first asked, for those who ask at every call:
+            it is taken from there, and noted there.
 
     Raises:
         ConfigurationError: what the environment or a file says cannot be meant.
     """
     row = SETTINGS[name]
-    return _in_block(row) or _in_program(row) or _in_environment(row) or _in_files(row)
+    found = _in_block(row) or _in_program(row)
+    if found is None and outside is not None:
+        found = outside.get(name)
+    if found is None:
+        found = _in_environment(row) or _in_files(row)
+        if outside is not None:
+            outside[name] = found
+    return found
 
 
 def _in_block(row: Setting) -> Found | None:
@@ -175,20 +187,8 @@ def _in_files(row: Setting) -> Found:
 
 
 def setting(name: str, outside: dict[str, Found] | None = None) -> Any:
-    """The value of a setting. Errors as for `lookup`.
-
-    Args:
-        name: which.
-        outside: what the environment and the files said when they were first asked, for those who ask at every call:
-            it is taken from there, and noted there.
-    """
-    if outside is None:
-        return lookup(name).value
-    row = SETTINGS[name]
-    found = _in_block(row) or _in_program(row) or outside.get(name)
-    if found is None:
-        found = outside[name] = _in_environment(row) or _in_files(row)
-    return found.value
+    """The value of a setting. Arguments and errors as for `lookup`."""
+    return lookup(name, outside).value
 
 
 def journal_path(own: str | os.PathLike[str] | None = None) -> str:
