@@ -479,3 +479,13 @@ def test_a_journal_that_was_cut_short_is_refused_and_not_touched(tmp_path):
         open_journal(path, "power")
     assert path.read_bytes() == left
     assert [file.name for file in tmp_path.iterdir()] == ["runs.db"]
+
+
+def test_a_file_that_grows_while_it_is_looked_at_is_not_taken_for_truncated(tmp_path, monkeypatch):
+    path = tmp_path / "runs.db"
+    open_journal(path, "power")
+    close_journals()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 8192 * 4096])
+    monkeypatch.setattr(opening, "_rolls_back_to_nothing", lambda file: file.write_bytes(whole) and False)
+    assert not open_journal(path, "power").is_closed

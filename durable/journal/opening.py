@@ -170,7 +170,8 @@ def _is_new(path: Path) -> bool:
         raise NewerJournal(
             str(path), f"it has schema {version}, this durable writes up to {schema.VERSION}. Upgrade durable-journal"
         )
-    if is_cut(path, status.st_size) and not standing(_beside(path, "-wal"))[1]:
+    # Looked at twice: another process may have moved its log into the file since the first look.
+    if is_cut(path, status.st_size) and not standing(_beside(path, "-wal"))[1] and is_cut(path, standing(path)[1]):
         raise JournalError(
             str(path), f"it was truncated: {status.st_size} bytes are left. Restore a backup, or move it away"
         )
